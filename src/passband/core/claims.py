@@ -1,0 +1,113 @@
+"""A paper's sentence as a margin that can hold or fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from passband.core.results import Cell
+from passband.core.scale import Scale
+
+Verdict = Literal["holds", "fails", "undecided", "not judged at this scale", "not measured"]
+Rows = Sequence[dict[str, Cell]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """State a sentence of a paper so that numbers can speak to it.
+
+    Attributes:
+        name: Short and unique within its experiment.
+        sentence: What the paper says, in its own words where they are short.
+        place: Where it says so: paper, section, figure or table.
+        margin: One seed's rows to a margin; positive means that the paper is right; None when a row is missing.
+        unit: The margin's unit.
+        smallest: The smallest margin of interest, for the reader; it takes no part in the verdict.
+        judged_from: The scale from which the claim is judged.
+    """
+
+    name: str
+    sentence: str
+    place: str
+    margin: Callable[[Rows], float | None]
+    unit: str = "points"
+    smallest: float = 0.0
+    judged_from: Scale = Scale.SMALL
+
+
+class Judged(BaseModel):
+    """Hold a claim's verdict with the margin behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sentence: str
+    place: str
+    verdict: Verdict
+    margin: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    smallest: float
+    seeds: int
+    interval: str
+
+
+def judge(
+    claim: Claim, rows: Rows, scale: Scale, resample: Callable[[np.random.Generator], Rows] | None = None
+) -> Judged:
+    """Judge one claim over all seeds of a table.
+
+    The 95% interval is Student's t over three seeds or more; with fewer, a bootstrap over the stored per-sample
+    verdicts when ``resample`` draws the rows anew from resampled test images, the same images for every case.
+
+    Args:
+        claim: The claim.
+        rows: The table's rows; the column ``seed`` pairs the cases.
+        scale: The scale at which the rows were measured.
+        resample: Draws the rows once more from resampled verdicts; None where none were stored.
+    """
+    margins = _margins(claim, rows)
+    low, high, interval = _interval(claim, margins, resample)
+    margin = fmean(margins) if margins else None
+    if margin is None:
+        verdict: Verdict = "not measured"
+    elif not scale.reaches(claim.judged_from):
+        verdict = "not judged at this scale"
+    elif low is None or high is None:
+        verdict = "undecided"
+    else:
+        verdict = "holds" if low > 0 else "fails" if high < 0 else "undecided"
+    return Judged(
+        name=claim.name, sentence=claim.sentence, place=claim.place, verdict=verdict, margin=margin, low=low,
+        high=high, unit=claim.unit, smallest=claim.smallest, seeds=len(margins), interval=interval,
+    )  # fmt: skip
+
+
+def _margins(claim: Claim, rows: Rows) -> list[float]:
+    seeds = sorted({row["seed"] for row in rows}, key=str)
+    margins = (claim.margin([row for row in rows if row["seed"] == seed]) for seed in seeds)
+    return [margin for margin in margins if margin is not None]
+
+
+def _interval(
+    claim: Claim, margins: list[float], resample: Callable[[np.random.Generator], Rows] | None
+) -> tuple[float | None, float | None, str]:
+    if len(margins) >= 3:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, len(margins) - 1)) * stdev(margins) / math.sqrt(len(margins))
+        return fmean(margins) - half, fmean(margins) + half, f"t over {len(margins)} seeds"
+    if margins and resample is not None:
+        generator = np.random.default_rng(0)
+        draws = [fmean(found) for _ in range(1000) if (found := _margins(claim, resample(generator)))]
+        if draws:
+            low, high = np.quantile(draws, [0.025, 0.975])
+            return float(low), float(high), f"paired bootstrap over the test images, {len(margins)} seed(s)"
+    return None, None, "no interval: fewer than three seeds and no per-sample verdicts"

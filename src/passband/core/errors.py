@@ -1,0 +1,34 @@
+"""Errors that a user can act on: what was needed, what came, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PassbandError(Exception):
+    """A mistake that the user can mend. The command line prints its text as one line and exits with 2."""
+
+
+class PassbandWarning(UserWarning):
+    """Something the user should know that does not stop the work."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], *, hint: str = "") -> PassbandError:
+    """Build the error for a name that is not among ``choices``, with the nearest one.
+
+    Args:
+        kind: What the name names, such as ``"probe"``.
+        name: What came.
+        choices: What would have been understood.
+        hint: A further way out, put at the end.
+    """
+    names = sorted(choices)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        cure = f"did you mean '{near[0]}'?"
+    elif len(names) <= 12:
+        cure = "available: " + ", ".join(names)
+    else:
+        cure = f"there are {len(names)}; `passband list` shows them"
+    return PassbandError(f"unknown {kind} '{name}': {cure}" + (f" ({hint})" if hint else ""))

@@ -1,0 +1,59 @@
+"""One progress display for the whole program, on standard error, shown once work takes more than a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+DELAY = 1.0
+"""Seconds before a bar appears: short work stays silent."""
+
+_display: Progress | None = None
+_lines = 0
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield ``items`` and show how far they are; bars nest, and a short loop shows none.
+
+    Args:
+        items: What to go through.
+        description: What is being done, for people.
+        total: Number of items; ``len(items)`` where that is known.
+    """
+    if total is None:
+        total = len(items) if hasattr(items, "__len__") else None
+    start, task = time.monotonic(), None
+    with _showing() as display:
+        try:
+            for count, item in enumerate(items):
+                if task is None and time.monotonic() - start > DELAY:
+                    display.start()
+                    task = display.add_task(description, total=total)
+                if task is not None:
+                    display.update(task, completed=count)
+                yield item
+        finally:
+            if task is not None:
+                display.remove_task(task)
+
+
+@contextmanager
+def _showing() -> Iterator[Progress]:
+    global _display, _lines
+    if _display is None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        _display = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    _lines += 1
+    try:
+        yield _display
+    finally:
+        _lines -= 1
+        if _lines == 0:
+            _display.stop()
+            _display = None

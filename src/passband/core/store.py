@@ -1,0 +1,84 @@
+"""Files that are whole or not there, and folders that one process at a time fills."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from passband.core.errors import PassbandError
+
+DONE = "DONE"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` under a temporary name, flush it to disk, and rename it to ``path``.
+
+    Raises:
+        PassbandError: when the disk is full or the folder cannot be written; no part of ``path`` is changed then.
+    """
+    with explain_disk(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def explain_disk(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without write permission into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PassbandError(
+                f"the disk is full: {path} could not be written; free some space and give the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise PassbandError(f"{path.parent} cannot be written; choose another folder") from error
+        raise
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process alone; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        PassbandError: when another process holds it.
+    """
+    with explain_disk(folder / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PassbandError(
+                f"another process works in {folder}; wait for it, then give the same command again"
+            ) from None
+        yield
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for passband: ``$XDG_CACHE_HOME/passband``, else ``~/.cache/passband``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "passband"
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs: ``$PASSBAND_RUNS``, else ``./runs``."""
+    return Path(os.environ.get("PASSBAND_RUNS") or "runs")
+
+
+def data_folder() -> Path:
+    """Return the folder of all data sets: ``$PASSBAND_DATA``, else the user's cache folder."""
+    return Path(os.environ.get("PASSBAND_DATA") or cache_folder() / "data")
