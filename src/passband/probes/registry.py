@@ -1,0 +1,13 @@
+"""The probes by name: each takes a model and batches and gives results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from passband.core.registry import Registry
+from passband.core.results import Result
+
+Probe = Callable[..., tuple[Result, ...]]
+"""``probe(model, batches, *, options) -> results``; leaves the model as it found it."""
+
+PROBES: Registry[Probe] = Registry("probe")
