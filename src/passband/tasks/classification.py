@@ -1,0 +1,125 @@
+"""Classification: what its loss and its score mean, and what a model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from passband.core.errors import PassbandError
+from passband.core.progress import track
+from passband.core.statistics import wilson
+from passband.models.state import untouched
+
+__all__ = [
+    "check_targets",
+    "correct",
+    "loss",
+    "predict",
+    "predicted_targets",
+    "refuse_nan",
+    "untouched",
+    "wilson",
+]
+
+
+def predict(
+    model: nn.Module, images: Float[Tensor, "batch channel height width"]
+) -> Float[Tensor, "batch classes"]:
+    """Return a model's logits without a graph, in the mode that the model is in.
+
+    Call it inside :func:`untouched`.
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        images: In [0, 1]; band copies may leave that range.
+
+    Raises:
+        PassbandError: when the logits hold NaN, or are not one row per image.
+    """
+    with torch.no_grad():
+        logits: Tensor = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise PassbandError(
+            f"a classifier gives logits [{len(images)}, classes] for {len(images)} images; this model gave {came}: "
+            "wrap it so that forward returns the logits alone"
+        )
+    refuse_nan(logits)
+    return logits
+
+
+def refuse_nan(logits: Tensor) -> None:
+    """Refuse logits that hold NaN.
+
+    Raises:
+        PassbandError: when there is one.
+    """
+    if bool(torch.isnan(logits).any()):
+        raise PassbandError(
+            "the model gives NaN: its weights hold NaN or overflow; load other weights, or train with a smaller lr"
+        )
+
+
+def loss(
+    logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"], *, label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Return the batch's mean cross-entropy in nats.
+
+    Args:
+        logits: One row per image.
+        targets: Class indices, 0 to classes - 1.
+        label_smoothing: Share of the target spread evenly over all classes, 0 to 1.
+
+    Raises:
+        PassbandError: when a target is out of range (on a CPU; on a GPU call :func:`check_targets` once before,
+            where the check would make every step wait).
+    """
+    try:
+        return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    except IndexError:
+        check_targets(targets, logits.shape[1])
+        raise
+
+
+def correct(logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """Tell per image whether the largest logit is the target's."""
+    return logits.argmax(1) == targets
+
+
+def check_targets(targets: Int[Tensor, " batch"], classes: int) -> None:
+    """Refuse targets that name no class.
+
+    Args:
+        targets: Class indices.
+        classes: Number of classes, as the model's last axis has them.
+
+    Raises:
+        PassbandError: when one lies outside 0 to ``classes - 1``.
+    """
+    if len(targets) and not (0 <= int(targets.min()) and int(targets.max()) < classes):
+        raise PassbandError(
+            f"labels lie in 0 to {classes - 1} for a model of {classes} classes; got {int(targets.min())} to "
+            f"{int(targets.max())}: use a model for these classes, or --truth prediction"
+        )
+
+
+def predicted_targets(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Int[Tensor, " count"]:
+    """Return the model's own prediction on each untouched image, to measure agreement with it.
+
+    Args:
+        model: Images in [0, 1] in, logits out; left as it was found.
+        batches: The images, in the order in which the answer comes; their targets are not read.
+
+    Returns:
+        Class indices, int64, on the CPU.
+
+    Raises:
+        PassbandError: when the model gives NaN.
+    """
+    with untouched(model):
+        found = [predict(model, images).argmax(1).cpu() for images, _ in track(batches, "predicting")]
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
