@@ -24,7 +24,7 @@ class ImageSet:
 
     Attributes:
         name: As given to ``catalog.load``.
-        images: Stored pixels, uint8 [N, H, W, 3], in memory or memory-mapped; a ``view`` is not applied to them.
+        images: Stored pixels, uint8 [N, H, W, 3], in memory or memory-mapped, before any ``view``.
         labels: int64 [N], or None for a set without labels.
         class_names: One name per class, in the order of the labels; empty when there are none.
         fingerprint: SHA-256 in hexadecimal over name, count and content.
@@ -50,8 +50,8 @@ class ImageSet:
         shape, kind = self.images.shape, self.images.dtype
         if kind != np.uint8 or len(shape) != 4 or shape[3] != 3:
             raise PassbandError(
-                f"{self.name}: images are stored as uint8 [N, H, W, 3]; got {kind} {list(shape)}; repeat a gray "
-                "channel three times and multiply floats by 255"
+                f"{self.name}: images are stored as uint8 [N, H, W, 3]; got {kind} {list(shape)}; repeat a "
+                "gray channel three times and multiply floats by 255"
             )
         if not len(self):
             raise PassbandError(f"{self.name} holds no images; give a set with at least one")
@@ -74,7 +74,7 @@ class ImageSet:
         return int(self.images.shape[1]), int(self.images.shape[2])
 
     def take(self, limit: int | None = None, seed: int = 0) -> ImageSet:
-        """Return the first ``limit`` samples of one fixed seeded permutation; without a limit all, in that order.
+        """Return the first ``limit`` samples of one fixed seeded permutation, or all in that order.
 
         A set that comes sorted by class gives all its classes this way.
 
@@ -84,7 +84,7 @@ class ImageSet:
         return self.subset(permutation(len(self), limit, seed))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
-        """Return the samples at ``indices``, in that order, copied into memory, with a fingerprint of their own."""
+        """Return the samples at ``indices`` in that order, in memory, with a fingerprint of their own."""
         chosen = np.asarray(indices, dtype=np.int64)
         if np.array_equal(chosen, np.arange(len(self))):
             return self
@@ -97,7 +97,7 @@ class ImageSet:
         )
 
     def tensor(self, start: int | np.ndarray, stop: int | None = None) -> Tensor:
-        """Return samples ``start`` to ``stop``, or those at an array of indices, as they lie: uint8 [B, H, W, 3]."""
+        """Return samples ``start`` to ``stop``, or those at an array of indices: uint8 [B, H, W, 3]."""
         rows = self.images[start] if isinstance(start, np.ndarray) else self.images[start:stop]
         return torch.from_numpy(np.array(rows))
 
@@ -131,7 +131,7 @@ class ImageSet:
 class Batches:
     """Yield ``(images, targets)``, always in the same order; made by ``ImageSet.batches``.
 
-    Images are float32 [B, 3, H, W] in [0, 1] (a view's may lie outside), in channels_last memory; targets int64 [B].
+    Images are float32 [B, 3, H, W] in [0, 1] (a view's may lie outside), channels_last; targets int64 [B].
     """
 
     dataset: ImageSet
@@ -178,8 +178,8 @@ class Batches:
             return "agreement with the prediction on the untouched image"
         if bool((self.targets == NO_TARGET).any()):
             raise PassbandError(
-                f"{self.dataset.name} has no labels to compare with; --truth prediction measures agreement with "
-                "the model's own prediction"
+                f"{self.dataset.name} has no labels to compare with; --truth prediction measures agreement "
+                "with the model's own prediction"
             )
         return "accuracy"
 
@@ -193,14 +193,14 @@ class Batches:
 
 
 def as_floats(pixels: Tensor) -> Tensor:
-    """Turn uint8 [B, H, W, C] into float32 [B, C, H, W] in [0, 1], channels_last, without moving memory twice."""
+    """Turn uint8 [B, H, W, C] into float32 [B, C, H, W] in [0, 1], channels_last."""
     return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 def permutation(count: int, limit: int | None, seed: int) -> np.ndarray:
-    """Return the first ``limit`` of ``range(count)`` in an order that depends on ``seed`` and ``count`` alone.
+    """Return the first ``limit`` of ``range(count)`` in an order of ``seed`` and ``count`` alone.
 
-    It rests on the raw bits of PCG64, which numpy keeps from version to version (its permutations it does not).
+    It rests on the raw bits of PCG64, which numpy keeps from version to version, unlike its permutations.
 
     Raises:
         PassbandError: when ``limit`` is not positive.
@@ -213,9 +213,9 @@ def permutation(count: int, limit: int | None, seed: int) -> np.ndarray:
 def fingerprint(name: str, images: np.ndarray, labels: np.ndarray | None) -> str:
     """Return the SHA-256 over name, count, pixels and labels, in hexadecimal."""
     digest = hashlib.sha256(f"{name}\n{images.shape}\n".encode())
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     if labels is not None:
-        digest.update(np.ascontiguousarray(labels, dtype="<i8"))
+        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.hexdigest()
 
 
@@ -235,6 +235,6 @@ def check_labels(labels: np.ndarray, classes: int, name: str) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise PassbandError(
-            f"{name}: label {labels[wrong[0]]} of sample {wrong[0]} is out of range for {classes} classes: labels "
-            f"run from 0 to {classes - 1}"
+            f"{name}: label {labels[wrong[0]]} of sample {wrong[0]} is out of range for {classes} classes: "
+            f"labels run from 0 to {classes - 1}"
         )
