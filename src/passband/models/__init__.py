@@ -1,0 +1,5 @@
+"""Networks: passband's own, which this import registers with timm, and the way to make any."""
+
+from passband.models import cifar_resnet as cifar_resnet
+from passband.models import conv_mixer as conv_mixer
+from passband.models import separable_resnet as separable_resnet

@@ -1,4 +1,4 @@
-"""A model's passing state (modes, which parameters learn, gradients), kept while somebody else uses the model."""
+"""A model's passing state (modes, what learns, gradients), kept while somebody else uses the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Mode = Literal["eval", "train"]
 def untouched(model: nn.Module) -> Iterator[nn.Module]:
     """Lend a model out in evaluation mode and take it back as it was.
 
-    Inside, every submodule is in evaluation mode and no parameter holds a gradient; gradients can be computed.
-    On leaving, also by an error, the mode of every submodule, ``requires_grad`` and ``.grad`` of every parameter
-    are what they were (the same tensors). Nothing else is changed: hooks and buffers stay.
+    Inside, every submodule is in evaluation mode and no parameter holds a gradient; gradients can be
+    computed. On leaving, also by an error, the mode of every submodule, ``requires_grad`` and ``.grad`` of
+    every parameter are what they were (the same tensors). Nothing else is changed: hooks and buffers stay.
 
     Args:
         model: Any module.
@@ -37,8 +37,12 @@ def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
 
     Args:
         model: Any module.
-        mode: ``"eval"``, or ``"train"`` to put every submodule in training mode, in which batch norms normalize by
-            the batch and update their running statistics, as the public recipe of fast adversarial training does.
+        mode: ``"eval"``, or ``"train"`` to put every submodule in training mode, in which batch norms
+            normalize by the batch and update their running statistics, as the public recipe of fast adversarial
+            training does.
+
+    Raises:
+        PassbandError: for another mode.
     """
     if mode not in ("eval", "train"):
         raise PassbandError(f"a model's mode is 'eval' or 'train'; got '{mode}'")

@@ -1,0 +1,19 @@
+"""What timm is told about passband's own networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
+    """Return timm's metadata for a network of passband's own: 32×32 pixels in [0, 1] as they are, no weights."""
+    return {
+        "input_size": (3, 32, 32),
+        "num_classes": 10,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "first_conv": first_conv,
+        "classifier": classifier,
+    }

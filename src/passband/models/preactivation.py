@@ -1,0 +1,128 @@
+"""The pre-activation CIFAR ResNet, with the kind of convolution as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import ClassifierHead
+from torch import Tensor, nn
+
+from passband.core.errors import PassbandError
+
+Convolution = Callable[[int, int, int], nn.Module]
+"""Makes a size-keeping 3×3 convolution from input channels, output channels and stride."""
+
+
+class PreActivationBlock(nn.Module):
+    """Add two convolutions, each after batch norm and ReLU, to the input.
+
+    Where the shape changes, the shortcut takes every second pixel and fills up with channels of zeros, half of
+    them before and half after: it has no parameters, so nothing mixes unseen.
+
+    Args:
+        convolution: Makes the convolutions.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, at least as many.
+        stride: Step of the first convolution in pixels.
+    """
+
+    def __init__(self, convolution: Convolution, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.missing = out_channels - in_channels
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.act1 = nn.ReLU()
+        self.conv1 = convolution(in_channels, out_channels, stride)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.act2 = nn.ReLU()
+        self.conv2 = convolution(out_channels, out_channels, 1)
+
+    def forward(
+        self, features: Float[Tensor, "batch c height width"]
+    ) -> Float[Tensor, "batch c2 height2 width2"]:
+        """Return the block's features."""
+        residual = self.conv1(self.act1(self.norm1(features)))
+        residual = self.conv2(self.act2(self.norm2(residual)))
+        shortcut = features[:, :, :: self.stride, :: self.stride] if self.stride > 1 else features
+        if self.missing:
+            before = self.missing // 2
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, before, self.missing - before))
+        output: Tensor = residual + shortcut
+        return output
+
+
+class PreActivationResNet(nn.Module):
+    """Classify with a stem, three stages of pre-activation blocks and a linear head: 6 · depth + 2 layers.
+
+    **Source**: spatial-mixing, section 3; the residual units are those of He et al. 2016.
+
+    Args:
+        convolution: Makes the convolutions, the stem's too.
+        depth: Blocks per stage.
+        width: Channels of the first stage; the second has twice, the third four times as many.
+        num_classes: Outputs; 0 leaves the head off.
+        in_chans: Channels of the images.
+        global_pool: timm's name of the pooling before the head.
+        drop_rate: Dropout before the head.
+
+    Raises:
+        PassbandError: when depth or width is below 1.
+    """
+
+    def __init__(
+        self,
+        convolution: Convolution,
+        depth: int = 3,
+        width: int = 16,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if depth < 1 or width < 1:
+            raise PassbandError(f"a ResNet needs a depth and a width of at least 1; got {depth} and {width}")
+        self.num_classes, self.in_chans = num_classes, in_chans
+        self.stem = convolution(in_chans, width, 1)
+        stages, channels, self.feature_info = [], width, []
+        for index in range(3):
+            blocks = []
+            for position in range(depth):
+                stride = 2 if index > 0 and position == 0 else 1
+                blocks.append(PreActivationBlock(convolution, channels, width * 2**index, stride))
+                channels = width * 2**index
+            stages.append(nn.Sequential(*blocks))
+            self.feature_info.append(
+                {"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"}
+            )
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU()
+        self.num_features = self.head_hidden_size = channels
+        self.head = ClassifierHead(channels, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the linear head."""
+        classifier: nn.Module = self.head.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a new head in place."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_features(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
+        """Return the features before pooling."""
+        features: Tensor = self.act(self.norm(self.stages(self.stem(images))))
+        return features
+
+    def forward_head(self, features: Float[Tensor, "batch c h w"], pre_logits: bool = False) -> Tensor:
+        """Return logits [batch, classes], or pooled features [batch, features] for ``pre_logits``."""
+        output: Tensor = self.head(features, pre_logits=pre_logits)
+        return output
+
+    def forward(self, images: Float[Tensor, "batch c h w"]) -> Tensor:
+        """Return logits [batch, classes]."""
+        return self.forward_head(self.forward_features(images))
