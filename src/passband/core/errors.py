@@ -10,6 +10,18 @@ class PassbandError(Exception):
     """A mistake that the user can mend. The command line prints its text as one line and exits with 2."""
 
 
+class MissingData(PassbandError):
+    """A data set that is not on this machine; the text says where it was looked for and how to get it.
+
+    Attributes:
+        name: The set's name.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
 class PassbandWarning(UserWarning):
     """Something the user should know that does not stop the work."""
 

@@ -1,0 +1,233 @@
+"""A recipe: all that decides a trained weight, validated, printable and hashed whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from passband.core.errors import PassbandError, unknown
+from passband.core.options import fraction, split_assignments
+
+
+class Part(BaseModel):
+    """Name a part and its arguments; it is looked up when training starts."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, fields: Any) -> Any:
+        # YAML 1.1 reads 1e-3 as a string: a number is meant.
+        return {key: _number(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return what stands beside the name, with ``"8/255"`` read as a number."""
+        return {key: fraction(value) for key, value in (self.model_extra or {}).items()}
+
+
+class DataPart(BaseModel):
+    """Say what a training sees.
+
+    Attributes:
+        name: A set's name, as ``passband list data`` shows them, or ``folder:PATH``.
+        size: Side of the square input in pixels; smaller images are zero-padded, larger ones resized and cropped.
+        part: Number of training images, of one fixed seeded permutation; null takes all.
+        view: A view of the images, such as ``{name: band_limited, radius: 12}``; null takes them as they are.
+        shuffle_labels: Whether the training labels are put in another, fixed, order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "photos"
+    size: int = Field(32, ge=4, le=1024)
+    part: int | None = Field(None, ge=1)
+    view: Part | None = None
+    shuffle_labels: bool = False
+
+
+class Normalization(BaseModel):
+    """Give the mean and the standard deviation, per channel, of pixels in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _part(name: str, **arguments: Any) -> Part:
+    return Part(name=name, **arguments)
+
+
+class Recipe(BaseModel):
+    """Hold all that decides a trained weight.
+
+    A part that is null is left out of the digest, so that a field added later changes no old one; a default that is
+    not null never changes. Parts are applied in this order: model, filters, smooth, separate, quantize, learn.
+
+    Attributes:
+        filters: How depthwise kernels are drawn: ``different``, ``same``, ``box`` or ``identity``.
+        normalize: Mean and std inside the model; null measures them on the training images, ``"none"`` leaves
+            pixels as they are.
+        learn: Which mixers learn.
+        learn_options: Further arguments of ``weights.learn``: ``both``, ``attention``, ``roles``.
+        attack: Trains on what this attack makes of each batch; null trains on plain images.
+        ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved.
+        precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.
+        revision: Raised when a bug that changed weights was mended.
+
+    >>> Recipe().with_settings(["epochs=3", "model.depth=2"]).model.arguments["depth"]
+    2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["classification"] = "classification"
+    model: Part = _part("separable_resnet", depth=1, width=16, multiplier=9)
+    filters: Literal["different", "same", "box", "identity"] | None = None
+    smooth: dict[str, Any] | None = None
+    separate: dict[str, Any] | None = None
+    quantize: None = None
+    learn: Literal["all", "channels", "spatial"] = "all"
+    learn_options: dict[str, Any] | None = None
+    data: DataPart = DataPart()
+    normalize: Literal["none"] | Normalization | None = None
+    augment: tuple[Part, ...] = (_part("crop", pad=4), _part("flip"))
+    attack: Part | None = None
+    optimizer: Part = _part("sgd", lr=0.1, momentum=0.9, weight_decay=5.0e-4)
+    schedule: Part = _part("cosine")
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(128, ge=2)
+    ema: dict[str, float] | None = None
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = Field(0, ge=0)
+    revision: int = 1
+
+    @field_validator("quantize", mode="before")
+    @classmethod
+    def _no_quantize(cls, value: Any) -> None:
+        if value is not None:
+            raise ValueError("quantization is not built yet; leave it null")
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Validate plain data.
+
+        Raises:
+            PassbandError: for an unknown field (with the nearest one) or a value that a field refuses.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise _explain(error) from None
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read a YAML file.
+
+        Raises:
+            PassbandError: when it is missing, is not YAML, or does not hold a recipe.
+        """
+        try:
+            fields = yaml.safe_load(path.read_text())
+        except (FileNotFoundError, IsADirectoryError):
+            raise PassbandError(f"there is no recipe at {path}; give the path of a YAML file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise PassbandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(fields, dict):
+            raise PassbandError(f"{path} holds no recipe: fields such as 'epochs: 10' were needed")
+        return cls.of(fields)
+
+    def with_settings(self, assignments: Iterable[str]) -> Recipe:
+        """Return a copy with ``["epochs=2", "model.depth=3", "attack.name=pgd"]`` set.
+
+        Values are YAML. A part whose name is set to another one loses the old part's arguments.
+
+        Raises:
+            PassbandError: for a name that is no field, or a value that a field refuses.
+        """
+        fields = self.plain()
+        for path, text in split_assignments(assignments).items():
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                raise PassbandError(f"--set {path}={text}: the value is not YAML") from None
+            _set(fields, path.split("."), value, path)
+        return Recipe.of(fields)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the recipe as plain data, null fields left out."""
+        return dict(_without_null(self.model_dump(mode="json")))
+
+    def text(self) -> str:
+        """Return the recipe as YAML."""
+        return yaml.safe_dump(self.plain(), sort_keys=False)
+
+    def digest(self, data: str) -> str:
+        """Return the SHA-256, in hex, of the recipe and of the fingerprint of its ``data``.
+
+        A folder's path takes no part: the fingerprint says what lies there.
+        """
+        fields = self.plain()
+        fields["data"] = {**fields["data"], "name": fields["data"]["name"].partition(":")[0]}
+        document = json.dumps({"recipe": _canonical(fields), "data": data}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _canonical(value: Any) -> Any:
+    """Write equal numbers alike: 8/255 as its quotient, 1.0 as 1."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    value = fraction(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_null(item) for item in value]
+    return value
+
+
+def _set(fields: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
+    if keys[0] not in Recipe.model_fields:
+        raise unknown("recipe field", keys[0], Recipe.model_fields)
+    *parents, last = keys
+    inner: Any = fields
+    for key in parents:
+        if inner.get(key) is None:
+            inner[key] = {}
+        inner = inner[key]
+        if not isinstance(inner, dict):
+            raise PassbandError(f"--set {path}: '{key}' holds no further fields")
+    if last == "name" and parents and parents[0] != "data" and inner.get("name") != value:
+        inner.clear()
+    inner[last] = value
+
+
+def _explain(error: ValidationError) -> PassbandError:
+    first = error.errors()[0]
+    place = ".".join(str(key) for key in first["loc"])
+    if first["type"] == "extra_forbidden":
+        owner: Any = {"data": DataPart, "normalize": Normalization}.get(str(first["loc"][0]), Recipe)
+        return unknown("recipe field", place if owner is Recipe else str(first["loc"][-1]), owner.model_fields)
+    place = place.removesuffix(".literal['none']")
+    return PassbandError(f"recipe field '{place}' cannot be {first['input']!r}: {first['msg']}")

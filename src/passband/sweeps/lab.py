@@ -1,0 +1,98 @@
+"""The laboratory: trains what an experiment names, once, and measures it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from passband.core.compute import Compute
+from passband.core.errors import PassbandError
+from passband.core.recipe import Recipe
+from passband.core.results import Result
+from passband.core.scale import Scale
+from passband.data.dataset import Batches
+from passband.models.digest import digest
+from passband.sweeps.answers import measure
+from passband.sweeps.resolve import Subject, images_for
+from passband.train.run import Run, load
+from passband.train.run import train as train_run
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Hold where runs, data and answers lie, and how work is done.
+
+    Attributes:
+        command: What makes the experiment's answer again; written into every result.
+        limit: Test images per probe: the first of one fixed seeded permutation; None takes all.
+    """
+
+    scale: Scale
+    command: str
+    runs: Path | None = None
+    data_dir: Path | None = None
+    compute: Compute = field(default_factory=Compute)
+    limit: int | None = None
+
+    def train(self, recipe: Recipe, *, keep_epochs: bool = False) -> Run:
+        """Train a recipe, or find its run done; equal recipes of two experiments share one run."""
+        compute = Compute(**{**vars(self.compute), "keep_epochs": keep_epochs or self.compute.keep_epochs})
+        return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
+
+    def probe(
+        self, run: Run, name: str, options: Mapping[str, Any] | None = None, *, epoch: int | None = None
+    ) -> dict[str, Result]:
+        """Probe a run on its own test set and return the results by name.
+
+        Args:
+            run: A finished run.
+            name: The probe.
+            options: The probe's options.
+            epoch: The weights after this epoch, where they were kept; None for the last.
+        """
+        asked = self.subject(run, epoch)
+        results = measure(
+            asked, self.images(asked, run), name, options or {}, folder=run.folder / "answers", command=self.command
+        )
+        return {result.name: result for result in results}
+
+    def track(self, recipe: Recipe, name: str, options: Mapping[str, Any] | None = None) -> list[dict[str, Result]]:
+        """Probe a recipe's run after each of its epochs; a probe thought of later needs no new training."""
+        run = self.train(recipe, keep_epochs=True)
+        return [self.probe(run, name, options, epoch=epoch) for epoch in range(1, recipe.epochs + 1)]
+
+    def subject(self, run: Run, epoch: int | None = None) -> Subject:
+        """Load a run's model."""
+        model = load(run, epoch).to(self.device)
+        recipe = run.recipe
+        at = "" if epoch is None else f", epoch {epoch}"
+        name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}{at}"
+        return Subject(name, model, digest(model))
+
+    def images(self, asked: Subject, run: Run) -> Batches:
+        """Return the test images of the run's own data set."""
+        return images_for(
+            asked, run.recipe.data.name, data_dir=self.data_dir, limit=self.limit, device=self.device
+        )
+
+    @property
+    def device(self) -> str:
+        """The torch device that the compute's name stands for."""
+        return torch_device(self.compute.device)
+
+
+def torch_device(name: str) -> str:
+    """Return a torch device's name; ``"auto"`` is a GPU where there is one.
+
+    Raises:
+        PassbandError: when a GPU is named and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PassbandError(f"--device {name}: torch finds no GPU here; use --device cpu")
+    return name

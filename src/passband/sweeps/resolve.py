@@ -1,0 +1,100 @@
+"""Names as a user gives them to a model and to the images that it is asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from passband.core.errors import PassbandError
+from passband.core.store import runs_folder
+from passband.data import catalog
+from passband.data.classes import match_classes
+from passband.data.dataset import Batches, Truth
+from passband.models.create import create
+from passband.models.digest import digest
+from passband.models.wrap import Classifier
+from passband.tasks.classification import predicted_targets
+from passband.train.run import load, open_run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Hold a model that is asked about.
+
+    Attributes:
+        name: As the user gave it, or for a run its model, what it learned, its data and its seed.
+        model: In eval mode.
+        digest: Of its weights, SHA-256 in hex.
+    """
+
+    name: str
+    model: Classifier
+    digest: str
+
+
+def subject(
+    source: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    device: str = "cpu",
+) -> Subject:
+    """Find a model: a run's folder or the head of its digest, a timm name, ``torchvision:NAME``, ``file.py:factory``.
+
+    Raises:
+        PassbandError: when nothing has that name, its weights do not fit, or its mean and std can't be known.
+    """
+    folder = _run_folder(source)
+    if folder is None:
+        use_pretrained = pretrained and weights is None
+        model = create(source, pretrained=use_pretrained, weights=weights, mean=mean, std=std)
+        name = source
+    else:
+        if weights is not None or mean is not None or std is not None:
+            raise PassbandError(f"{source} is a run: it brings its own weights, mean and std; leave those options out")
+        run = open_run(folder)
+        model = load(run)
+        recipe = run.recipe
+        name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}"
+    model = model.to(device).eval()
+    return Subject(name, model, digest(model))
+
+
+def _run_folder(source: str) -> Path | None:
+    if (Path(source) / "recipe.yaml").exists():
+        return Path(source)
+    if len(source) < 6 or not set(source) <= set("0123456789abcdef"):
+        return None
+    found = sorted(path for path in runs_folder().glob(f"{source}*") if (path / "recipe.yaml").exists())
+    if len(found) > 1:
+        raise PassbandError(f"{len(found)} runs in {runs_folder()} begin with '{source}'; give more of the digest")
+    return found[0] if found else None
+
+
+def images_for(
+    asked: Subject,
+    data: str,
+    *,
+    truth: Truth = "label",
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 256,
+    device: str = "cpu",
+    skip_bad: bool = False,
+) -> Batches:
+    """Return test images at the model's own size, with the labels or the model's own predictions as targets.
+
+    Raises:
+        PassbandError: when the set is not there, or its classes are not the model's and ``truth`` is the label.
+    """
+    spec = asked.model.spec
+    dataset = catalog.load(
+        data, "test", spec=spec, data_dir=data_dir, limit=limit, seed=seed, skip_bad=skip_bad
+    )
+    if truth == "label":
+        return match_classes(dataset, spec).batches(batch, device=device)
+    batches = dataset.batches(batch, device=device)
+    return batches.with_targets(predicted_targets(asked.model, batches), "prediction")

@@ -1,0 +1,116 @@
+"""A recipe to the model and the data that it names, edits in their fixed order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from passband.core.errors import PassbandError
+from passband.core.options import parse_options
+from passband.core.recipe import Part, Recipe
+from passband.core.spec import ImageSpec
+from passband.data import catalog
+from passband.data.augment import AUGMENTATIONS, TrainBatches
+from passband.data.dataset import ImageSet
+from passband.data.views import VIEWS, part, shuffle_labels
+from passband.models.create import create
+from passband.models.wrap import Classifier
+from passband.weights.banks import draw_filters
+from passband.weights.learn import LearnReport, learn
+from passband.weights.separate import separate
+from passband.weights.smooth import smooth
+
+
+def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
+    """Return all training images that a recipe's ``data`` names, before any part, view or shuffle."""
+    size = (recipe.data.size, recipe.data.size)
+    dataset = catalog.load(recipe.data.name, "train", size=size, data_dir=data_dir)
+    if dataset.labels is None:
+        raise PassbandError(f"training needs labels, and {recipe.data.name} has none; use a folder: with class folders")
+    return dataset
+
+
+def test_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
+    """Return the test images, always untouched."""
+    return catalog.load(recipe.data.name, "test", size=(recipe.data.size, recipe.data.size), data_dir=data_dir)
+
+
+def batches(recipe: Recipe, dataset: ImageSet) -> TrainBatches:
+    """Return what the training goes through: the part, the view, the shuffle, the augmentations."""
+    data = recipe.data
+    if data.part is not None:
+        dataset = part(dataset, data.part, seed=0)
+    if data.view is not None:
+        view = VIEWS[data.view.name]
+        dataset = view(dataset, **parse_options(view, data.view.arguments, owner=f"view {data.view.name}"))
+    if data.shuffle_labels:
+        dataset = shuffle_labels(dataset, seed=0)
+    augment = [_augmentation(entry) for entry in recipe.augment]
+    return TrainBatches(dataset, recipe.batch, augment, recipe.seed)
+
+
+def _augmentation(entry: Part) -> object:
+    make = AUGMENTATIONS[entry.name]
+    return make(**parse_options(make, entry.arguments, owner=f"augmentation {entry.name}"))
+
+
+def image_spec(recipe: Recipe, dataset: ImageSet) -> ImageSpec:
+    """Return the input that the recipe's model takes; mean and std are the training images' own unless given."""
+    size = (recipe.data.size, recipe.data.size)
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    if recipe.normalize == "none":
+        mean, std, source = None, None, "the recipe: none"
+    elif recipe.normalize is None:
+        mean, std = channel_statistics(dataset)
+        source = f"measured on the training images of {recipe.data.name.partition(':')[0]}"
+    else:
+        mean, std, source = recipe.normalize.mean, recipe.normalize.std, "the recipe"
+    return ImageSpec(
+        size=size, mean=mean, std=std, source=source, classes=len(dataset.class_names), fit="pad",
+        class_names=dataset.class_names,
+    )  # fmt: skip
+
+
+def channel_statistics(dataset: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, of all pixels in [0, 1], exactly, from their histograms."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(dataset.images.shape[-1]):
+        counts = np.zeros(256, dtype=np.int64)
+        for start in range(0, len(dataset), 4096):
+            counts += np.bincount(dataset.images[start : start + 4096, ..., channel].reshape(-1), minlength=256)
+        mean = float(counts @ values / counts.sum())
+        means.append(round(mean, 6))
+        stds.append(round(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 6))
+    return tuple(means), tuple(stds)
+
+
+def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
+    """Create the recipe's model and edit its filters: all but which parameters learn.
+
+    Raises:
+        PassbandError: for an unknown model or argument, or an edit that does not fit the model.
+    """
+    torch.manual_seed(recipe.seed)
+    model = create(recipe.model.name, spec=spec, **recipe.model.arguments)
+    if recipe.filters is not None:
+        draw_filters(model, recipe.filters, seed=recipe.seed)
+    if recipe.smooth is not None:
+        smooth(model, **parse_options(smooth, recipe.smooth, owner="smooth"))
+    if recipe.separate is not None:
+        separate(model, **parse_options(separate, recipe.separate, owner="separate"))
+    return model
+
+
+def trainable_model(recipe: Recipe, spec: ImageSpec) -> tuple[Classifier, LearnReport]:
+    """Create the recipe's model, edited, with only what should learn able to.
+
+    Raises:
+        PassbandError: as :func:`bare_model`, and where ``learn`` refuses.
+    """
+    model = bare_model(recipe, spec)
+    options = recipe.learn_options or {}
+    return model, learn(model, recipe.learn, **parse_options(learn, options, owner="learn_options"))

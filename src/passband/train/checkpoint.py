@@ -1,0 +1,111 @@
+"""A training's state on disk: whole or not there, and safe to load."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn, optim
+
+from passband.core.errors import PassbandError
+from passband.core.store import write_atomic
+
+
+@dataclass
+class Position:
+    """Say where a training stands.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        step: Steps done in the epoch under way.
+        loss_sum: Summed loss over the epoch's samples so far.
+        correct: Samples of the epoch classified correctly while the weights moved.
+        seen: Samples of the epoch so far.
+        log_bytes: Length of ``log.csv`` at this point; what was written later is cut off on resuming.
+        seconds: Seconds of training so far, over all its processes.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    log_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class State:
+    """Hold what a training changes: the model, the optimizer, the moving average, the position."""
+
+    model: nn.Module
+    optimizer: optim.Optimizer
+    ema: ModelEmaV3 | None = None
+    position: Position = field(default_factory=Position)
+
+    def __post_init__(self) -> None:
+        # A loaded optimizer state must not bring the decayed rate in as the one to start from.
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model whose accuracy counts: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def save(self, path: Path, digest: str) -> None:
+        """Write everything, with the random generators' states, to ``path`` in one rename."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "digest": digest,
+                "position": asdict(self.position),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": None if self.ema is None else self.ema.state_dict(),
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+            buffer,
+        )
+        write_atomic(path, buffer.getvalue())
+
+    def load(self, path: Path, digest: str) -> None:
+        """Read everything back.
+
+        Raises:
+            PassbandError: when the file is damaged or belongs to another recipe.
+        """
+        saved = read(path)
+        if saved.get("digest") != digest:
+            raise PassbandError(f"{path} belongs to another recipe; remove it to train anew")
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(saved["ema"])
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        self.position = Position(**saved["position"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; code in it is refused, never run.
+
+    Raises:
+        PassbandError: when the file is truncated, damaged or holds anything else.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PassbandError(f"{path} is damaged ({reason}); remove it to train anew") from None
+    if not isinstance(saved, dict):
+        raise PassbandError(f"{path} is not a checkpoint of a training; remove it to train anew")
+    return saved

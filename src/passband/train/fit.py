@@ -1,0 +1,132 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from passband.core.errors import PassbandError
+from passband.core.progress import track
+from passband.core.store import explain_disk
+from passband.data.augment import TrainBatches
+from passband.train.checkpoint import Position, State
+from passband.train.interrupt import deferred
+from passband.train.optim import Schedule
+from passband.train.steps import Step
+
+LOG_HEAD = "epoch,step,lr,loss,train_accuracy,test_accuracy,seconds\n"
+LOG_EVERY = 50
+"""Steps between two lines of the log within an epoch."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how a training goes: everything the loop needs beside the state that it changes.
+
+    Attributes:
+        epochs: When it ends.
+        step: One batch to one loss.
+        schedule: Epoch to the factor of each group's learning rate.
+        evaluate: The model to its accuracy on the test set, a fraction.
+        save: Puts the state on disk.
+        end_epoch: Called after each epoch, once the state is on disk.
+        log: Where a line goes every ``LOG_EVERY`` steps and at each epoch's end.
+        description: What the progress bar says.
+        save_seconds: Seconds between two saves within an epoch.
+    """
+
+    epochs: int
+    step: Step
+    schedule: Schedule
+    evaluate: Callable[[nn.Module], float]
+    save: Callable[[], None]
+    end_epoch: Callable[[int], None]
+    log: Path
+    description: str
+    save_seconds: float = 60.0
+
+
+def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None:
+    """Train ``state`` in place, from where it stands to the plan's last epoch.
+
+    Raises:
+        PassbandError: when the loss is not finite, naming the epoch and the step.
+        KeyboardInterrupt: when the program was asked to stop; the state was saved before.
+    """
+    model, optimizer = fabric.setup(state.model, state.optimizer)
+    rates = [group["initial_lr"] for group in optimizer.param_groups]
+    at, steps = state.position, len(batches)
+    began, saved = time.monotonic() - at.seconds, time.monotonic()
+    left = plan.epochs * steps - at.epoch * steps - at.step
+    with deferred() as interrupt:
+        for images, targets in track(_stream(batches, at, plan.epochs), plan.description, left):
+            number = at.epoch * steps + at.step
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * plan.schedule(number / steps, plan.epochs)
+            images, targets = images.to(fabric.device), targets.to(fabric.device)
+            model.train()
+            loss, logits = plan.step(model, images, targets, number)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            if state.ema is not None:
+                state.ema.update(state.model)
+            _count(at, loss, logits, targets)
+            at.step, at.seconds = at.step + 1, time.monotonic() - began
+            if at.step == steps:
+                _line(plan.log, at, optimizer.param_groups[0]["lr"], plan.evaluate(state.evaluated))
+                state.position = at = Position(epoch=at.epoch + 1, log_bytes=at.log_bytes, seconds=at.seconds)
+                plan.save()
+                plan.end_epoch(at.epoch)
+                saved = time.monotonic()
+            elif at.step % LOG_EVERY == 0:
+                _line(plan.log, at, optimizer.param_groups[0]["lr"], None)
+            if (interrupt.asked or time.monotonic() - saved > plan.save_seconds) and at.step:
+                plan.save()
+                saved = time.monotonic()
+            interrupt.check()
+
+
+def _stream(batches: TrainBatches, at: Position, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every batch from the position on; randomness depends on seed, epoch and step alone."""
+    start = at.step
+    for epoch in range(at.epoch, epochs):
+        yield from batches.epoch(epoch, start=start)
+        start = 0
+
+
+def _count(at: Position, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise PassbandError(
+            f"the loss is {value} at epoch {at.epoch + 1}, step {at.step + 1}; train with a smaller learning rate"
+        )
+    at.seen += len(targets)
+    at.loss_sum += value * len(targets)
+    at.correct += int((logits.detach().argmax(1) == targets).sum())
+
+
+def _line(log: Path, at: Position, rate: float, accuracy: float | None) -> None:
+    test = "" if accuracy is None else f"{accuracy:.6f}"
+    mean, right = at.loss_sum / at.seen, at.correct / at.seen
+    line = f"{at.epoch + 1},{at.step},{rate:.6g},{mean:.6f},{right:.6f},{test},{at.seconds:.1f}\n"
+    with explain_disk(log), log.open("a") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    at.log_bytes = log.stat().st_size
+
+
+def cut_log(log: Path, length: int) -> None:
+    """Cut the log back to where the checkpoint knew it, or begin it."""
+    with explain_disk(log), log.open("a+b") as file:
+        file.truncate(length)
+        if not length:
+            file.write(LOG_HEAD.encode())

@@ -1,0 +1,110 @@
+"""Optimizers and learning-rate schedules, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+from torch import nn, optim
+
+from passband.core.errors import PassbandError
+from passband.core.options import parse_options
+from passband.core.recipe import Part
+from passband.core.registry import Registry
+
+Schedule = Callable[[float, int], float]
+"""Epoch (fractional) and number of epochs to the factor of the learning rate."""
+
+OPTIMIZERS: Registry[Callable[..., optim.Optimizer]] = Registry("optimizer")
+SCHEDULES: Registry[Callable[..., float]] = Registry("schedule")
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    nesterov: bool = False,
+) -> optim.Optimizer:
+    """Make torch's SGD."""
+    return optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+@OPTIMIZERS.register("adamw")
+def adamw(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> optim.Optimizer:
+    """Make torch's AdamW."""
+    return optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+@SCHEDULES.register("constant")
+def constant(epoch: float, epochs: int) -> float:
+    """Keep the learning rate."""
+    return 1.0
+
+
+@SCHEDULES.register("cosine")
+def cosine(epoch: float, epochs: int, *, warmup: float = 0.0, final: float = 0.0) -> float:
+    """Rise linearly for ``warmup`` epochs, then fall along half a cosine to ``final`` (a factor)."""
+    if epoch < warmup:
+        return epoch / warmup
+    done = (epoch - warmup) / max(epochs - warmup, 1e-12)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+@SCHEDULES.register("multistep")
+def multistep(
+    epoch: float, epochs: int, *, milestones: tuple[float, ...] = (), gamma: tuple[float, ...] = (0.1,)
+) -> float:
+    """Multiply by ``gamma`` at each milestone, in epochs; one gamma for all or one each."""
+    factors = gamma * len(milestones) if len(gamma) == 1 else gamma
+    if len(factors) != len(milestones):
+        raise PassbandError(f"multistep takes one gamma or {len(milestones)} (one a milestone); got {len(gamma)}")
+    return math.prod(factor for at, factor in zip(milestones, factors, strict=True) if epoch >= at)
+
+
+@SCHEDULES.register("piecewise-linear")
+def piecewise_linear(
+    epoch: float,
+    epochs: int,
+    *,
+    at: tuple[float, ...] = (0.0, 0.4, 0.8, 1.0),
+    factors: tuple[float, ...] = (0.0, 1.0, 0.05, 0.0),
+) -> float:
+    """Go in straight lines through ``factors`` at fractions ``at`` of the training.
+
+    **Source**: the ConvMixer authors' CIFAR recipe, whose corners are the defaults.
+    """
+    if len(at) != len(factors):
+        raise PassbandError(f"piecewise-linear takes as many factors as corners; got {len(factors)} for {len(at)}")
+    return float(np.interp(epoch / epochs, at, factors))
+
+
+def make_optimizer(part: Part, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """Make the optimizer that a recipe names.
+
+    Raises:
+        PassbandError: for an unknown name or argument.
+    """
+    make = OPTIMIZERS[part.name]
+    return make(parameters, **parse_options(make, part.arguments, owner=f"optimizer {part.name}"))
+
+
+def make_schedule(part: Part) -> Schedule:
+    """Make the schedule that a recipe names.
+
+    Raises:
+        PassbandError: for an unknown name or argument.
+    """
+    schedule = SCHEDULES[part.name]
+    return partial(schedule, **parse_options(schedule, part.arguments, owner=f"schedule {part.name}"))

@@ -1,0 +1,231 @@
+"""A recipe to a finished run's folder, and a run's folder back to its model."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from passband.core.compute import Compute
+from passband.core.environment import hardware, versions
+from passband.core.errors import PassbandError
+from passband.core.recipe import Recipe
+from passband.core.spec import ImageSpec
+from passband.core.store import DONE, explain_disk, lock, runs_folder, write_atomic
+from passband.data.dataset import Batches, ImageSet
+from passband.models.wrap import Classifier
+from passband.tasks.classification import correct, predict, untouched, wilson
+from passband.train import build
+from passband.train.checkpoint import State, read
+from passband.train.fit import Plan, cut_log, fit
+from passband.train.optim import make_optimizer, make_schedule
+from passband.train.steps import make_step
+from passband.weights.learn import bake, learned_parameters
+
+
+@dataclass(frozen=True)
+class Run:
+    """Point at a finished training.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: What made it.
+        metrics: ``metrics.json``: accuracy on the test set with its interval, counts, seconds.
+    """
+
+    folder: Path
+    recipe: Recipe
+    metrics: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Name the run: the head of its recipe's digest."""
+        return self.folder.name
+
+
+def train(
+    recipe: Recipe, *, compute: Compute | None = None, runs: Path | None = None, data_dir: Path | None = None
+) -> Run:
+    """Train what a recipe says, or go on with it, or find it done.
+
+    Args:
+        recipe: What decides the weights.
+        compute: Where and how.
+        runs: The folder of all runs; ``$PASSBAND_RUNS``, else ``./runs``.
+        data_dir: The folder of all data sets; ``$PASSBAND_DATA``, else the user's cache folder.
+
+    Raises:
+        PassbandError: for whatever the user can mend.
+    """
+    compute = compute or Compute()
+    dataset = build.training_set(recipe, data_dir)
+    digest = recipe.digest(dataset.fingerprint)
+    folder = (runs or runs_folder()) / digest[:16]
+    if is_done(folder, recipe, compute.keep_epochs):
+        return open_run(folder)
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    with lock(folder):
+        if not is_done(folder, recipe, compute.keep_epochs):
+            _Training(recipe, compute, folder, digest, dataset, data_dir).go()
+    return open_run(folder)
+
+
+def is_done(folder: Path, recipe: Recipe, keep_epochs: bool = False) -> bool:
+    """Tell whether a run is whole, with every epoch's weights where they are wanted."""
+    if not (folder / DONE).exists():
+        return False
+    return not keep_epochs or all(epoch_weights(folder, n).exists() for n in range(1, recipe.epochs + 1))
+
+
+def epoch_weights(folder: Path, epoch: int) -> Path:
+    """Return where a kept epoch's weights lie; epochs count from 1."""
+    return folder / "epochs" / f"{epoch:04d}.safetensors"
+
+
+def open_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        PassbandError: when there is none, or it was not finished.
+    """
+    if not (folder / "recipe.yaml").exists():
+        raise PassbandError(f"{folder} is no run: it holds no recipe.yaml")
+    if not (folder / DONE).exists():
+        raise PassbandError(f"the run {folder} is not finished; `passband train {folder}/recipe.yaml` goes on with it")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return Run(folder, Recipe.read(folder / "recipe.yaml"), metrics)
+
+
+def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
+    """Give a run's whole model back, in eval mode, by repeating its recipe's edits.
+
+    Args:
+        run: A run or its folder.
+        epoch: The weights after this epoch, counted from 1, where they were kept; None for the last.
+
+    Raises:
+        PassbandError: when the run is not finished, the epoch was not kept, or the weights are damaged.
+    """
+    found = run if isinstance(run, Run) else open_run(Path(run))
+    path = found.folder / "weights.safetensors" if epoch is None else epoch_weights(found.folder, epoch)
+    if not path.exists():
+        raise PassbandError(f"{path} is missing; train with --keep-epochs to follow a run through its epochs")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise PassbandError(f"{path} is damaged ({error}); remove the folder {found.folder} to train anew") from None
+    spec = json.loads((found.folder / "spec.json").read_text())
+    model = build.bare_model(found.recipe, _spec(spec))
+    model.inner.load_state_dict(weights)
+    return model.eval()
+
+
+def _spec(fields: dict[str, Any]) -> ImageSpec:
+    return ImageSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+class _Training:
+    """Hold together what one training needs, for as long as it runs."""
+
+    def __init__(
+        self, recipe: Recipe, compute: Compute, folder: Path, digest: str, dataset: ImageSet, data_dir: Path | None
+    ) -> None:
+        self.recipe, self.compute, self.folder, self.digest = recipe, compute, folder, digest
+        self.fabric = Fabric(
+            accelerator=compute.device.partition(":")[0],
+            devices=[int(compute.device.partition(":")[2])] if ":" in compute.device else 1,
+            precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        )
+        self.batches = build.batches(recipe, dataset)
+        self.spec = build.image_spec(recipe, dataset)
+        self.test = build.test_set(recipe, data_dir).batches(512, device=self.fabric.device)
+        self.model, self.report = build.trainable_model(recipe, self.spec)
+        self.model.to(self.fabric.device, memory_format=torch.channels_last)
+        learned = [parameter for _, parameter in learned_parameters(self.model)]
+        ema = None if recipe.ema is None else ModelEmaV3(self.model, **recipe.ema)
+        self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
+
+    def go(self) -> None:
+        """Train to the end and write the run's files, ``DONE`` last."""
+        self._describe()
+        checkpoint = self.folder / "checkpoint.pt"
+        if checkpoint.exists() and self.compute.keep_epochs and not self._kept(checkpoint):
+            # Epochs went by without being kept: the run is trained once more, to the same weights.
+            (self.folder / DONE).unlink(missing_ok=True)
+            checkpoint.unlink()
+        if checkpoint.exists():
+            self.state.load(checkpoint, self.digest)
+        cut_log(self.folder / "log.csv", self.state.position.log_bytes)
+        plan = Plan(
+            epochs=self.recipe.epochs,
+            step=make_step(self.recipe.attack),
+            schedule=make_schedule(self.recipe.schedule),
+            evaluate=lambda model: float(_verdicts(model, self.test).float().mean()),
+            save=lambda: self.state.save(checkpoint, self.digest),
+            end_epoch=self._end_epoch,
+            log=self.folder / "log.csv",
+            description=f"train {self.recipe.model.name}, learn {self.recipe.learn}, seed {self.recipe.seed}",
+            save_seconds=self.compute.checkpoint_seconds,
+        )
+        fit(self.fabric, self.state, self.batches, plan)
+        self._finish()
+
+    def _kept(self, checkpoint: Path) -> bool:
+        done = int(read(checkpoint)["position"]["epoch"])
+        return all(epoch_weights(self.folder, epoch).exists() for epoch in range(1, done + 1))
+
+    def _describe(self) -> None:
+        environment = {"versions": versions(), "hardware": hardware(), "compute": asdict(self.compute)}
+        environment["threads"] = torch.get_num_threads()
+        write_atomic(self.folder / "recipe.yaml", self.recipe.text().encode())
+        write_atomic(self.folder / "environment.json", _json(environment))
+        write_atomic(self.folder / "spec.json", _json(asdict(self.spec)))
+
+    def _end_epoch(self, epoch: int) -> None:
+        if self.compute.keep_epochs:
+            path = epoch_weights(self.folder, epoch)
+            with explain_disk(path):
+                path.parent.mkdir(exist_ok=True)
+            self._write_weights(path)
+
+    def _write_weights(self, path: Path) -> None:
+        model = bake(copy.deepcopy(self.state.evaluated))
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in model.inner.state_dict().items()}
+        about = {"mean": self.spec.mean, "std": self.spec.std, "size": self.spec.size}
+        about |= {"classes": self.spec.class_names, "recipe": self.recipe.plain()}
+        metadata = {key: json.dumps(value) for key, value in about.items()} | {"format": "pt"}
+        write_atomic(path, save(tensors, metadata=metadata))
+
+    def _finish(self) -> None:
+        verdicts = _verdicts(self.state.evaluated, self.test)
+        right, count = int(verdicts.sum()), len(verdicts)
+        low, high = wilson(right, count)
+        metrics = {
+            "test_accuracy": right / count, "low": low, "high": high, "test_images": count,
+            "train_images": len(self.batches.dataset), "epochs": self.recipe.epochs,
+            "seconds": round(self.state.position.seconds, 1), "learned_parameters": self.report.learned,
+            "parameters": self.report.learned + self.report.frozen, "digest": self.digest,
+        }  # fmt: skip
+        self._write_weights(self.folder / "weights.safetensors")
+        write_atomic(self.folder / "metrics.json", _json(metrics))
+        write_atomic(self.folder / DONE, b"")
+
+
+def _verdicts(model: nn.Module, batches: Batches) -> torch.Tensor:
+    """Return per test image whether it is classified correctly: bool [N], on the CPU."""
+    with untouched(model):
+        return torch.cat([correct(predict(model, images), targets).cpu() for images, targets in batches])
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1).encode()
