@@ -112,7 +112,8 @@ def sweep(
     **Source**: high-frequency, section 3.1, each channel by itself.
     **Differs**: transforms once for all radii, in half a spectrum, as both filter and image are real.
     """
-    images = images if images.dtype == torch.float64 else images.float()
+    # Planes that lie one after the other transform twice as fast as channels_last ones.
+    images = (images if images.dtype == torch.float64 else images.float()).contiguous()
     height, width = images.shape[-2:]
     spectrum = torch.fft.rfft2(images)
     for band in bands:
@@ -177,4 +178,5 @@ def _inside(band: Band, size: tuple[int, int]) -> Tensor:
 def _half_response(band: Band, size: tuple[int, int], device: torch.device) -> Tensor:
     # Made outside inference mode: a mask first needed there must serve a later gradient too.
     with torch.inference_mode(False):
-        return response(band, size, device)[:, : size[1] // 2 + 1].contiguous()
+        half: Tensor = response(band, size, device)[:, : size[1] // 2 + 1].contiguous()
+    return half
