@@ -1,4 +1,4 @@
-"""What a classifier's output must be: one row of logits per image, no NaN, a class for every label."""
+"""What a classifier's output must be: one row of logits per image, no NaN, and a class for every label."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def check_logits(logits: Any, count: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
         came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise PassbandError(
-            f"a classifier gives logits [{count}, classes] for {count} images; this model gave {came}: wrap it "
-            "so that forward returns the logits alone"
+            f"a classifier gives logits [{count}, classes] for {count} images; this model gave {came}: "
+            "wrap it so that forward returns the logits alone"
         )
     if bool(torch.isnan(logits).any()):
         raise PassbandError(

@@ -38,8 +38,8 @@ def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
     Args:
         model: Any module.
         mode: ``"eval"``, or ``"train"`` to put every submodule in training mode, in which batch norms
-            normalize by the batch and update their running statistics, as the public recipe of fast adversarial
-            training does.
+            normalize by the batch and update their running statistics, as the public recipe of fast
+            adversarial training does.
 
     Raises:
         PassbandError: for another mode.
