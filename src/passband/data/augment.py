@@ -1,0 +1,149 @@
+"""Batched augmentations, and the training sampler whose every step can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from passband.core.errors import PassbandError
+from passband.core.options import parse_options
+from passband.core.registry import Registry
+from passband.data.dataset import ImageSet, as_floats
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""Takes images [B, H, W, C], uint8 or floating point, and a source of randomness; returns images like them."""
+
+AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
+
+
+@AUGMENTATIONS.register("crop")
+def crop(*, pad: int = 4) -> Augmentation:
+    """Return an augmentation that pads with zeros (black) on all sides and cuts each image out somewhere.
+
+    Args:
+        pad: Pixels on each side, 1 or more.
+
+    Raises:
+        PassbandError: when ``pad`` is not positive.
+    """
+    if pad < 1:
+        raise PassbandError(f"augmentation crop pads by 1 pixel or more; got {pad}")
+
+    def cut(images: Tensor, generator: torch.Generator) -> Tensor:
+        count, height, width, _ = images.shape
+        down, right = torch.randint(2 * pad + 1, (2, count), generator=generator)
+        padded = F.pad(images, (0, 0, pad, pad, pad, pad))
+        windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+        return windows[torch.arange(count), down, right]
+
+    return cut
+
+
+@AUGMENTATIONS.register("flip")
+def flip(*, chance: float = 0.5) -> Augmentation:
+    """Return an augmentation that mirrors each image left to right with probability ``chance``.
+
+    Raises:
+        PassbandError: when ``chance`` is no probability.
+    """
+    if not 0 <= chance <= 1:
+        raise PassbandError(f"augmentation flip takes a chance between 0 and 1; got {chance}")
+
+    def mirror(images: Tensor, generator: torch.Generator) -> Tensor:
+        turned = (torch.rand(len(images), generator=generator) < chance).view(-1, 1, 1, 1)
+        return torch.where(turned, images.flip(2), images)
+
+    return mirror
+
+
+def augmentations(entries: Sequence[Mapping[str, Any]]) -> tuple[Augmentation, ...]:
+    """Make the augmentations of a recipe: ``[{"name": "crop", "pad": 4}, {"name": "flip"}]``.
+
+    Raises:
+        PassbandError: for an unknown name or option, or an entry without a name.
+    """
+    made = []
+    for entry in entries:
+        options = dict(entry)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise PassbandError(f"an augmentation is written {{name: crop, pad: 4}}; got {dict(entry)}")
+        factory = AUGMENTATIONS[name]
+        made.append(factory(**parse_options(factory, options, owner=f"augmentation {name}")))
+    return tuple(made)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainBatches:
+    """Serve a set for training, shuffled anew in each epoch.
+
+    The order of an epoch depends on (seed, epoch) and the augmentation of a step on (seed, epoch, step) alone,
+    so a run continued at any step sees what the unbroken run would have seen.
+
+    Attributes:
+        dataset: What to train on; it needs labels.
+        batch: Samples in a step, 2 or more. The last step of an epoch may hold fewer; a single sample left over
+            is not served, since batch norm cannot train on one.
+        augment: Applied in order to each batch, after the set's view, which belongs to the data.
+        seed: 0 or more.
+        device: Where images and targets are put.
+
+    Raises:
+        PassbandError: when there are no labels, or fewer than two samples to a step.
+    """
+
+    dataset: ImageSet
+    batch: int
+    augment: tuple[Augmentation, ...] = ()
+    seed: int = 0
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (a device is immutable)
+
+    def __post_init__(self) -> None:
+        if self.dataset.labels is None:
+            raise PassbandError(
+                f"training needs labels, and {self.dataset.name} has none; give a set with classes"
+            )
+        if self.batch < 2 or len(self.dataset) < 2:
+            raise PassbandError(
+                f"a training step holds at least two images (batch norm cannot train on one); got batches of "
+                f"{self.batch} from {len(self.dataset)} images"
+            )
+
+    def __len__(self) -> int:
+        """Number of steps in an epoch."""
+        whole, rest = divmod(len(self.dataset), self.batch)
+        return whole + (rest > 1)
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        return torch.from_numpy(np.array(self.dataset.labels, dtype=np.int64))
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the steps of an epoch from ``start`` on: images as ``Batches`` has them, and targets."""
+        order = torch.randperm(len(self.dataset), generator=_generator(self.seed, number))
+        for step in range(start, len(self)):
+            chosen = order[step * self.batch : (step + 1) * self.batch]
+            images = self._images(chosen.numpy(), _generator(self.seed, number, step))
+            yield images.to(self.device), self._labels[chosen].to(self.device)
+
+    def _images(self, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+        pixels = self.dataset.tensor(chosen)
+        view = self.dataset.view
+        if view is not None:
+            pixels = view(as_floats(pixels)).permute(0, 2, 3, 1)
+        for augment in self.augment:
+            pixels = augment(pixels, generator)
+        images = pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        return images if images.is_floating_point() else images.float().div_(255)
+
+
+def _generator(*key: int) -> torch.Generator:
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) % 2**63)
