@@ -9,18 +9,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passband.core.errors import PassbandError
 from passband.core.progress import track
 from passband.core.statistics import wilson
+from passband.models.outputs import check_logits, check_targets
 from passband.models.state import untouched
 
 __all__ = [
+    "check_logits",
     "check_targets",
     "correct",
     "loss",
     "predict",
     "predicted_targets",
-    "refuse_nan",
     "untouched",
     "wilson",
 ]
@@ -41,27 +41,7 @@ def predict(
         PassbandError: when the logits hold NaN, or are not one row per image.
     """
     with torch.no_grad():
-        logits: Tensor = model(images)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise PassbandError(
-            f"a classifier gives logits [{len(images)}, classes] for {len(images)} images; this model gave {came}: "
-            "wrap it so that forward returns the logits alone"
-        )
-    refuse_nan(logits)
-    return logits
-
-
-def refuse_nan(logits: Tensor) -> None:
-    """Refuse logits that hold NaN.
-
-    Raises:
-        PassbandError: when there is one.
-    """
-    if bool(torch.isnan(logits).any()):
-        raise PassbandError(
-            "the model gives NaN: its weights hold NaN or overflow; load other weights, or train with a smaller lr"
-        )
+        return check_logits(model(images), len(images))
 
 
 def loss(
@@ -75,8 +55,8 @@ def loss(
         label_smoothing: Share of the target spread evenly over all classes, 0 to 1.
 
     Raises:
-        PassbandError: when a target is out of range (on a CPU; on a GPU call :func:`check_targets` once before,
-            where the check would make every step wait).
+        PassbandError: when a target is out of range. That is noticed on a CPU alone: on a GPU the check would
+            make every step wait, so call :func:`check_targets` once before.
     """
     try:
         return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
@@ -88,23 +68,6 @@ def loss(
 def correct(logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
     """Tell per image whether the largest logit is the target's."""
     return logits.argmax(1) == targets
-
-
-def check_targets(targets: Int[Tensor, " batch"], classes: int) -> None:
-    """Refuse targets that name no class.
-
-    Args:
-        targets: Class indices.
-        classes: Number of classes, as the model's last axis has them.
-
-    Raises:
-        PassbandError: when one lies outside 0 to ``classes - 1``.
-    """
-    if len(targets) and not (0 <= int(targets.min()) and int(targets.max()) < classes):
-        raise PassbandError(
-            f"labels lie in 0 to {classes - 1} for a model of {classes} classes; got {int(targets.min())} to "
-            f"{int(targets.max())}: use a model for these classes, or --truth prediction"
-        )
 
 
 def predicted_targets(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Int[Tensor, " count"]:
