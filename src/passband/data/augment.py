@@ -18,7 +18,7 @@ from passband.core.registry import Registry
 from passband.data.dataset import ImageSet, as_floats
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""Takes images [B, H, W, C], uint8 or floating point, and a source of randomness; returns images like them."""
+"""Takes images [B, H, W, C], uint8 or floating, and a source of randomness; returns images like them."""
 
 AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
 
@@ -84,13 +84,13 @@ def augmentations(entries: Sequence[Mapping[str, Any]]) -> tuple[Augmentation, .
 class TrainBatches:
     """Serve a set for training, shuffled anew in each epoch.
 
-    The order of an epoch depends on (seed, epoch) and the augmentation of a step on (seed, epoch, step) alone,
-    so a run continued at any step sees what the unbroken run would have seen.
+    The order of an epoch depends on (seed, epoch) and the augmentation of a step on (seed, epoch, step)
+    alone, so a run continued at any step sees what the unbroken run would have seen.
 
     Attributes:
         dataset: What to train on; it needs labels.
-        batch: Samples in a step, 2 or more. The last step of an epoch may hold fewer; a single sample left over
-            is not served, since batch norm cannot train on one.
+        batch: Samples in a step, 2 or more. The last step of an epoch may hold fewer; a single sample
+            left over is not served, since batch norm cannot train on one.
         augment: Applied in order to each batch, after the set's view, which belongs to the data.
         seed: 0 or more.
         device: Where images and targets are put.

@@ -51,12 +51,12 @@ _PERIOD, _STRIPS = 144, {"train": (0, 88), "test": (96, 136)}
 def photos(split: Split) -> ImageSet:
     """Return the built-in photographs as 32×32 patches, the same on every machine.
 
-    Rows 0-87 of every 144 of a photograph serve training and rows 96-135 testing, so that no test patch touches
-    a training patch; patches within a split overlap. A patch is the luminance (ITU-R 601), brought to mean 0.5
-    and standard deviation 0.125 (both up to rounding to 8 bits) and repeated to three channels. Nearly flat
-    patches are left out, and so are those whose brightest or darkest pixel would have to be clipped. All classes
-    have equally many patches, so chance is one in fifteen, and a patch's mean, contrast and color say nothing
-    about its class.
+    Rows 0-87 of every 144 of a photograph serve training and rows 96-135 testing, so that no test patch
+    touches a training patch; patches within a split overlap. A patch is the luminance (ITU-R 601), brought to
+    mean 0.5 and standard deviation 0.125 (both up to rounding to 8 bits) and repeated to three channels. Nearly
+    flat patches are left out, and so are those whose brightest or darkest pixel would have to be clipped. All
+    classes have equally many patches, so chance is one in fifteen, and a patch's mean, contrast and color say
+    nothing about its class.
 
     Args:
         split: ``"train"`` (3600 patches) or ``"test"`` (825).

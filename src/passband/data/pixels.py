@@ -24,7 +24,8 @@ def check_pixels(images: Tensor, channels: int = 3, name: str = "images") -> Ten
     shape = list(images.shape)
     if images.ndim != 4:
         raise PassbandError(
-            f"{name} have shape {shape}, and [N, {channels}, H, W] is needed; images[None] makes a batch of one"
+            f"{name} have shape {shape}, and [N, {channels}, H, W] is needed; "
+            "images[None] adds the batch axis"
         )
     if not images.is_floating_point():
         raise PassbandError(
