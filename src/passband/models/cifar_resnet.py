@@ -33,8 +33,16 @@ def _dense(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
 
 
-@register_model
-def cifar_resnet(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """Build a plain CIFAR ResNet through timm."""
+@register_model  # type: ignore[untyped-decorator]
+def cifar_resnet(
+    pretrained: bool = False,
+    *,
+    depth: int = 3,
+    width: int = 16,
+    drop_rate: float = 0.0,
+    **arguments: Any,
+) -> nn.Module:
+    """Build a plain CIFAR ResNet through timm; ``arguments`` are those that timm passes on."""
+    arguments |= dict(depth=depth, width=width, drop_rate=drop_rate)
     model: nn.Module = build_model_with_cfg(CifarResNet, "cifar_resnet", pretrained, **arguments)
     return model

@@ -39,7 +39,8 @@ class ConvMixerBlock(nn.Module):
 class ConvMixer(nn.Module):
     """Classify with patches, equal blocks and a linear head.
 
-    **Source**: spatial-mixing, section 4 (CIFAR: width 128, depth 8, kernel 8, patch 1); Trockman and Kolter 2022.
+    **Source**: spatial-mixing, section 4 (CIFAR: width 128, depth 8, kernel 8, patch 1); Trockman and Kolter,
+    "Patches Are All You Need?", 2022.
 
     Args:
         width: Channels (the hidden dimension).
@@ -107,8 +108,18 @@ class ConvMixer(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-@register_model
-def conv_mixer(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """Build a ConvMixer through timm."""
+@register_model  # type: ignore[untyped-decorator]
+def conv_mixer(
+    pretrained: bool = False,
+    *,
+    width: int = 128,
+    depth: int = 8,
+    kernel: int = 8,
+    patch: int = 1,
+    drop_rate: float = 0.0,
+    **arguments: Any,
+) -> nn.Module:
+    """Build a ConvMixer through timm; ``arguments`` are those that timm passes on."""
+    arguments |= dict(width=width, depth=depth, kernel=kernel, patch=patch, drop_rate=drop_rate)
     model: nn.Module = build_model_with_cfg(ConvMixer, "conv_mixer", pretrained, **arguments)
     return model

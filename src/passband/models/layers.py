@@ -13,24 +13,24 @@ from passband.core.errors import PassbandError
 
 Path = Literal["composed", "factored"]
 
-# What it costs to write one intermediate activation and read it back, in multiplications: about 2 memory moves at
-# 11 multiplications each (200 GFLOP/s against 35 GB/s, measured on two cores).
+# What it costs to write one intermediate activation and read it back, in multiplications: about 2 memory
+# moves at 11 multiplications each (200 GFLOP/s against 35 GB/s, measured on two cores).
 TRAFFIC = 22
 
 
 class SeparableConv2d(nn.Module):
     """Convolve depthwise, then pointwise, with nothing in between.
 
-    Two linear maps in a row are one: the dense kernel ``W[o, c] = Σ_q P[o, c·d + q] · D[c·d + q]`` gives the same
-    output and, by the chain rule, the same gradients, and the ``d``-fold activation never exists. On the composed
-    path the submodules' forwards are not called, so their forward hooks stay silent; parametrizations of their
-    weights act on both paths.
+    Two linear maps in a row are one: the dense kernel ``W[o, c] = Σ_q P[o, c·d + q] · D[c·d + q]`` gives the
+    same output and, by the chain rule, the same gradients, and the ``d``-fold activation never exists. On the
+    composed path the submodules' forwards are not called, so their forward hooks stay silent;
+    parametrizations of their weights act on both paths.
 
     Path ``"auto"`` composes when the dense kernel costs less per output pixel and input channel, ``k²·out``
-    multiplications, than the two steps, ``d·(k² + out)`` and the traffic of ``d`` activations. Composing itself is
-    paid once per batch and not counted. With ``d >= k²`` it always composes.
+    multiplications, than the two steps, ``d·(k² + out)`` and the traffic of ``d`` activations. Composing
+    itself is paid once per batch and not counted. With ``d >= k²`` it always composes.
 
-    **Source**: spatial-mixing, section 3 (depth multiplier 9); channel order and no bias as Keras' SeparableConv2D.
+    **Source**: spatial-mixing, section 3 (depth multiplier 9); channel order as Keras' SeparableConv2D.
     **Differs**: PyTorch's default initialization (uniform within 1/√fan_in) instead of Keras' Glorot.
 
     Args:
@@ -84,7 +84,7 @@ class SeparableConv2d(nn.Module):
             output: Tensor = self.pointwise(self.depthwise(images))
             return output
         first = self.depthwise
-        return F.conv2d(images, self.kernel(), self.pointwise.bias, first.stride, first.padding)  # type: ignore[arg-type]
+        return F.conv2d(images, self.kernel(), self.pointwise.bias, first.stride, first.padding)
 
     def kernel(self) -> Float[Tensor, "{self.out_channels} {self.in_channels} k k"]:
         """Return the dense kernel that both convolutions together are."""
@@ -115,9 +115,9 @@ class DepthwiseConv2d(nn.Conv2d):
     """Convolve each channel with its own kernel, keeping the size, as ``Conv2d(..., padding="same")`` does.
 
     Exact, and faster on a CPU in two ways. An even kernel is embedded in the next odd one with a zero row and
-    column in front, so that its padding is symmetric. The bias is added outside the convolution: a backward pass
-    computes the gradients of weight and bias together, so a bias that learns would have the weight's gradient
-    computed even where the weight is frozen (half of a ConvMixer's step).
+    column in front, so that its padding is symmetric. The bias is added outside the convolution: a backward
+    pass computes the gradients of weight and bias together, so a bias that learns would have the weight's
+    gradient computed even where the weight is frozen (half of a ConvMixer's step).
 
     Args:
         channels: Channels of input and output.

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
-    """Return timm's metadata for a network of passband's own: 32×32 pixels in [0, 1] as they are, no weights."""
+    """Return timm's metadata for a network of passband's own: 32×32 pixels as they are, no weights."""
     return {
         "input_size": (3, 32, 32),
         "num_classes": 10,
@@ -17,3 +17,7 @@ def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
         "first_conv": first_conv,
         "classifier": classifier,
     }
+
+
+OWN = ("separable_resnet", "cifar_resnet", "conv_mixer")
+"""The names of passband's own networks."""

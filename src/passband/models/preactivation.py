@@ -18,8 +18,8 @@ Convolution = Callable[[int, int, int], nn.Module]
 class PreActivationBlock(nn.Module):
     """Add two convolutions, each after batch norm and ReLU, to the input.
 
-    Where the shape changes, the shortcut takes every second pixel and fills up with channels of zeros, half of
-    them before and half after: it has no parameters, so nothing mixes unseen.
+    Where the shape changes, the shortcut takes every second pixel and fills up with channels of zeros, half
+    of them before and half after: it has no parameters, so nothing mixes unseen.
 
     Args:
         convolution: Makes the convolutions.

@@ -24,7 +24,7 @@ class SeparableResNet(PreActivationResNet):
         depth: Blocks per stage; 6 · depth + 2 layers.
         width: Channels of the first stage.
         multiplier: Depthwise filters per input channel.
-        path: Which path the convolutions take (see ``SeparableConv2d``); it changes no number beyond rounding.
+        path: Which path the convolutions take (see ``SeparableConv2d``); it changes nothing beyond rounding.
         **arguments: As ``PreActivationResNet``.
     """
 
@@ -42,8 +42,18 @@ class SeparableResNet(PreActivationResNet):
         super().__init__(convolution, depth, width, **arguments)
 
 
-@register_model
-def separable_resnet(pretrained: bool = False, **arguments: Any) -> nn.Module:
-    """Build a separable ResNet through timm."""
+@register_model  # type: ignore[untyped-decorator]
+def separable_resnet(
+    pretrained: bool = False,
+    *,
+    depth: int = 3,
+    width: int = 16,
+    multiplier: int = 9,
+    path: Literal["auto", "composed", "factored"] = "auto",
+    drop_rate: float = 0.0,
+    **arguments: Any,
+) -> nn.Module:
+    """Build a separable ResNet through timm; ``arguments`` are those that timm passes on."""
+    arguments |= dict(depth=depth, width=width, multiplier=multiplier, path=path, drop_rate=drop_rate)
     model: nn.Module = build_model_with_cfg(SeparableResNet, "separable_resnet", pretrained, **arguments)
     return model

@@ -1,0 +1,170 @@
+"""Any network by name, as a classifier of images in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from passband.core.errors import PassbandError
+from passband.core.spec import ImageSpec
+from passband.models.file_source import PATTERN, from_file
+from passband.models.origin import Origin
+from passband.models.state import untouched
+from passband.models.timm_source import cfg_of, from_timm, names
+from passband.models.torchvision_source import PREFIX, from_torchvision
+from passband.models.weights_file import WeightsFile, load_weights, read_weights
+from passband.models.wrap import Classifier
+
+__all__ = ["create", "names"]
+
+
+def create(
+    name: str,
+    *,
+    classes: int | None = None,
+    channels: int = 3,
+    size: int | tuple[int, int] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    pretrained: bool = False,
+    weights: Path | str | None = None,
+    class_names: tuple[str, ...] = (),
+    **arguments: Any,
+) -> Classifier:
+    """Make a classifier by name.
+
+    Args:
+        name: A timm name (``"resnet18"``, ``"hf-hub:OWNER/NAME"``, passband's own), ``"torchvision:NAME"`` or
+            ``"path/to/file.py:factory"``.
+        classes: Outputs; the model's own number when None.
+        channels: Input channels.
+        size: Height and width of the input in pixels; the model's own when None.
+        mean: Per channel, of pixels in [0, 1]; wins over the model's metadata.
+        std: As ``mean``.
+        pretrained: Whether to load the weights that timm or torchvision has for the name.
+        weights: A file to load weights from instead.
+        class_names: One name per output; wins over what the model's metadata says.
+        **arguments: Passed to the network's own constructor.
+
+    Returns:
+        The classifier, in training mode as the network's factory left it.
+
+    Raises:
+        PassbandError: for an unknown name, arguments that do not fit, weights that cannot be had or do not fit,
+            or a mean and std that cannot be known.
+    """
+    if weights is not None and pretrained:
+        raise PassbandError("pretrained weights and a weights file exclude each other; give one of them")
+    if classes is not None and classes < 2:
+        raise PassbandError(f"a classifier needs at least 2 classes; got {classes}")
+    shape = (size, size) if isinstance(size, int) else size
+    file = read_weights(Path(weights)) if weights is not None else None
+    if file is not None and classes is None:
+        classes = _classes_in(name, file)
+    origin = _find(name, classes, channels, shape, pretrained, arguments)
+    if file is not None:
+        load_weights(origin.inner, file)
+        origin = _with_metadata(origin, file)
+    origin = _normalization(name, origin, mean, std)
+    if origin.size is None:
+        raise PassbandError(
+            f"the input size of '{name}' is not known; give it (size=, or size in a recipe's data)"
+        )
+    count = _count_classes(name, origin, channels, origin.size)
+    if classes is not None and classes != count:
+        raise PassbandError(
+            f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it"
+        )
+    spec = ImageSpec(
+        origin.size, origin.mean, origin.std, origin.source, count, channels, "timm", origin.crop_pct,
+        origin.interpolation, _names_of(origin, class_names, count),
+    )  # fmt: skip
+    return Classifier(origin.inner, spec)
+
+
+def _find(
+    name: str,
+    classes: int | None,
+    channels: int,
+    size: tuple[int, int] | None,
+    pretrained: bool,
+    arguments: dict[str, Any],
+) -> Origin:
+    if name.startswith(PREFIX):
+        return from_torchvision(name, classes, channels, size, pretrained, arguments)
+    if PATTERN.fullmatch(name):
+        if pretrained:
+            raise PassbandError(
+                f"'{name}' is your own: load its weights in the factory, or with --weights FILE"
+            )
+        return from_file(name, classes, channels, size, arguments)
+    return from_timm(name, classes, channels, size, pretrained, arguments)
+
+
+def _classes_in(name: str, file: WeightsFile) -> int | None:
+    """Read the number of classes off the file's classifier, where timm's metadata names it."""
+    if name.startswith(PREFIX) or PATTERN.fullmatch(name):
+        return None
+    classifier = cfg_of(name).get("classifier")
+    for key, tensor in file.tensors.items():
+        if isinstance(classifier, str) and f".{key}".endswith(f".{classifier}.weight"):
+            return len(tensor)
+    return None
+
+
+def _with_metadata(origin: Origin, file: WeightsFile) -> Origin:
+    """Take mean, std and class names from the weights' file; a network of our own has learned on unknown pixels."""
+    origin = replace(origin, plain=False, class_names=file.class_names or origin.class_names)
+    if file.mean is None or file.std is None:
+        return origin
+    return replace(origin, mean=file.mean, std=file.std, source="the weights file's metadata")
+
+
+def _normalization(
+    name: str, origin: Origin, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Origin:
+    if (mean is None) != (std is None):
+        raise PassbandError("mean and std belong together: give both --mean and --std, or neither")
+    if mean is not None:
+        return replace(origin, mean=mean, std=std, source="--mean/--std")
+    if origin.mean is not None and origin.std is not None:
+        return origin
+    if origin.plain:
+        return replace(origin, mean=None, std=None, source=origin.source or "no normalization")
+    raise PassbandError(
+        f"mean and std of '{name}' cannot be known from its metadata; give --mean and --std as it was trained with "
+        "(0,0,0 and 1,1,1 for pixels in [0, 1] as they are)"
+    )
+
+
+def _count_classes(name: str, origin: Origin, channels: int, size: tuple[int, int]) -> int:
+    """Run one image of zeros, which also shows that the network takes this size and gives logits."""
+    first = next(origin.inner.parameters(), torch.zeros(()))
+    image = torch.zeros(1, channels, *size, device=first.device, dtype=first.dtype)
+    try:
+        with untouched(origin.inner), torch.no_grad():
+            logits = origin.inner(image)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(
+            f"'{name}' does not take images of {channels}×{size[0]}×{size[1]} ({type(error).__name__}: {line}); "
+            "give another size or number of channels"
+        ) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        came = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise PassbandError(
+            f"'{name}' gives {came} for one image; a classifier gives logits [1, classes] of at least 2 classes"
+        )
+    return int(logits.shape[1])
+
+
+def _names_of(origin: Origin, given: tuple[str, ...], count: int) -> tuple[str, ...]:
+    if given and len(given) != count:
+        raise PassbandError(
+            f"{len(given)} class names were given for a model of {count} classes; give one per class"
+        )
+    names_found = given or origin.class_names
+    return names_found if len(names_found) == count else ()

@@ -1,0 +1,104 @@
+"""Networks from the user's own Python files."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from passband.core.errors import PassbandError, unknown
+from passband.core.spec import ImageSpec
+from passband.models.origin import Origin, call_factory, from_cfg
+
+PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
+
+
+def from_file(
+    name: str, classes: int | None, channels: int, size: tuple[int, int] | None, arguments: dict[str, Any]
+) -> Origin:
+    """Make a network with a factory of the user's: ``path/to/file.py:factory``.
+
+    ``num_classes`` and ``in_chans`` are passed where the factory names them. What its images are is read from
+    the module's ``spec``, ``pretrained_cfg`` or ``default_cfg``, or ``mean`` and ``std``.
+
+    Raises:
+        PassbandError: when file or factory are not there, either raises, or no module comes back.
+    """
+    match = PATTERN.fullmatch(name)
+    if match is None:
+        raise PassbandError(f"a model of your own is path/to/file.py:factory; got '{name}'")
+    factory = _factory(Path(match["path"]), match["factory"])
+    asked = {key: value for key, value in {"num_classes": classes, "in_chans": channels}.items() if value}
+    accepted = inspect.signature(factory).parameters
+    asked = {key: value for key, value in asked.items() if key in accepted} | arguments
+    try:
+        inner = call_factory(name, factory, asked)
+    except PassbandError:
+        raise
+    except Exception as error:
+        raise _raised(name, error) from error
+    origin = _metadata(inner)
+    return origin if size is None else replace(origin, size=size)
+
+
+def _factory(path: Path, name: str) -> Callable[..., Any]:
+    if not path.is_file():
+        raise PassbandError(f"there is no file {path}; a model of your own is path/to/file.py:factory")
+    module = _load(path.resolve())
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise unknown(f"factory in {path}", name, found)
+    function: Callable[..., Any] = factory
+    return function
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"passband_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise PassbandError(f"{path} is not a Python file; a model of your own is path/to/file.py:factory")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    sys.path.insert(0, str(path.parent))  # the file may import what lies beside it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _raised(str(path), error) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _raised(what: str, error: Exception) -> PassbandError:
+    line = (str(error).splitlines() or [""])[0]
+    return PassbandError(f"{what} raised {type(error).__name__}: {line}; mend it, or see where with --debug")
+
+
+def _metadata(inner: nn.Module) -> Origin:
+    spec = getattr(inner, "spec", None)
+    if isinstance(spec, ImageSpec):
+        return Origin(
+            inner, spec.size, spec.mean, spec.std, "the model's spec", spec.mean is None, spec.crop_pct,
+            spec.interpolation, spec.class_names,
+        )  # fmt: skip
+    for key in ("pretrained_cfg", "default_cfg"):
+        cfg = getattr(inner, key, None)
+        if cfg:
+            return from_cfg(inner, cfg, f"the model's {key}")
+    mean, std = getattr(inner, "mean", None), getattr(inner, "std", None)
+    if mean is None or std is None:
+        return Origin(inner)
+    return Origin(inner, mean=_numbers(mean), std=_numbers(std), source="the model's mean and std")
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    flat = values.flatten().tolist() if hasattr(values, "flatten") else values
+    return (float(flat),) if isinstance(flat, int | float) else tuple(float(value) for value in flat)

@@ -1,0 +1,75 @@
+"""What a source of networks found: the network, and what its metadata says of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from timm.data import ImageNetInfo
+from torch import nn
+
+from passband.core.errors import PassbandError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hold a network with what is known of its images; None and empty where nothing is.
+
+    Attributes:
+        inner: The network.
+        size: Height and width of its input in pixels.
+        mean: Per channel, of pixels in [0, 1].
+        std: As ``mean``.
+        source: Where mean and std came from, for people.
+        plain: Whether the network is known to take pixels in [0, 1] as they are.
+        crop_pct: As timm's.
+        interpolation: As timm's.
+        class_names: One per output, in order.
+    """
+
+    inner: nn.Module
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    source: str = ""
+    plain: bool = False
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+    class_names: tuple[str, ...] = ()
+
+
+def from_cfg(inner: nn.Module, cfg: Mapping[str, Any], source: str) -> Origin:
+    """Read what timm's metadata of a network says (``pretrained_cfg``, ``default_cfg``)."""
+    shape = cfg.get("input_size")
+    origin = Origin(inner, source=source, size=(shape[1], shape[2]) if shape else None)
+    if cfg.get("mean") is not None and cfg.get("std") is not None:
+        origin = replace(origin, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+    crop_pct, interpolation = cfg.get("crop_pct") or 1.0, cfg.get("interpolation") or "bicubic"
+    return replace(origin, crop_pct=crop_pct, interpolation=interpolation)
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """Return the WordNet ids of ImageNet-1k's classes, in the order of every pretrained network's outputs."""
+    return tuple(ImageNetInfo("imagenet-1k").label_names())
+
+
+def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
+    """Call a factory of networks.
+
+    Raises:
+        PassbandError: when it refuses the arguments, or gives no module.
+    """
+    try:
+        module = factory(**arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
+        raise PassbandError(
+            f"model '{name}' cannot be made with {given}: {type(error).__name__}: {line}; change its arguments"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise PassbandError(
+            f"model '{name}' gave a {type(module).__name__}; its factory must return a torch.nn.Module"
+        )
+    return module

@@ -1,0 +1,101 @@
+"""Networks by timm's names, passband's own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import timm
+from timm.data import infer_imagenet_subset
+from timm.models import get_pretrained_cfg, is_model
+from torch import nn
+
+from passband.core.errors import PassbandError, unknown
+from passband.models.downloads import explain_download
+from passband.models.metadata import OWN
+from passband.models.origin import Origin, call_factory, from_cfg, imagenet_names
+
+HUB = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def names() -> list[str]:
+    """Return the names of all networks that timm can make, passband's own included."""
+    return list(timm.list_models())
+
+
+def cfg_of(name: str) -> Mapping[str, Any]:
+    """Return timm's metadata for a name, before the network is made; empty for names of the hub.
+
+    Raises:
+        PassbandError: when timm knows no such name or no such set of weights.
+    """
+    if name.startswith(HUB):
+        return {}
+    if not is_model(name):
+        raise unknown(
+            "model", name, names(), hint="also torchvision:NAME, hf-hub:NAME and path/to/file.py:factory"
+        )
+    try:
+        cfg = get_pretrained_cfg(name)
+    except RuntimeError:
+        architecture = name.partition(".")[0]
+        raise unknown("model", name, [architecture, *timm.list_pretrained(f"{architecture}.*")]) from None
+    return cfg.to_dict() if cfg else {}
+
+
+def from_timm(
+    name: str,
+    classes: int | None,
+    channels: int,
+    size: tuple[int, int] | None,
+    pretrained: bool,
+    arguments: dict[str, Any],
+) -> Origin:
+    """Make a network by timm's name.
+
+    Raises:
+        PassbandError: for an unknown name, arguments that it does not take, a size that a network of fixed size
+            cannot be given, or weights that cannot be downloaded.
+    """
+    cfg = cfg_of(name)
+    if pretrained and cfg and not (cfg.get("url") or cfg.get("file") or cfg.get("hf_hub_id")):
+        raise PassbandError(
+            f"there are no pretrained weights of '{name}'; take it without, or give --weights FILE"
+        )
+    if size is not None and cfg.get("fixed_input_size"):
+        arguments = {"img_size": size} | arguments
+    asked = arguments | {"pretrained": pretrained, "num_classes": classes, "in_chans": channels}
+    if channels == 3:
+        del asked["in_chans"]  # a few networks do not take it, and three is what all expect
+    with explain_download(name):
+        inner = call_factory(name, _factory(name), asked)
+    found: Mapping[str, Any] = getattr(inner, "pretrained_cfg", {})
+    return _origin(name, inner, found, bool(cfg) or name.startswith(HUB), arguments.get("img_size", size))
+
+
+def _factory(name: str) -> Any:
+    return lambda **arguments: timm.create_model(name, **arguments)
+
+
+def _origin(
+    name: str, inner: nn.Module, cfg: Mapping[str, Any], known: bool, size: int | tuple[int, int] | None
+) -> Origin:
+    own = name.partition(".")[0] in OWN
+    origin = from_cfg(inner, cfg, "timm's pretrained_cfg")
+    if (
+        own or not known
+    ):  # passband's own have no data yet; without metadata timm fills in ImageNet's mean and std
+        origin = replace(origin, mean=None, std=None, source="", plain=own)
+    if size is not None:
+        origin = replace(origin, size=(size, size) if isinstance(size, int) else tuple(size))
+    return replace(origin, class_names=_class_names(inner, cfg))
+
+
+def _class_names(inner: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    classes = getattr(inner, "num_classes", None)
+    if classes != cfg.get("num_classes"):
+        return ()
+    if cfg.get("label_names") and len(cfg["label_names"]) == classes:
+        return tuple(cfg["label_names"])
+    return imagenet_names() if infer_imagenet_subset(dict(cfg)) == "imagenet-1k" else ()

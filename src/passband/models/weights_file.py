@@ -1,0 +1,179 @@
+"""Weights in files: read without running code, checked whole before a network is touched, written whole."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from passband.core.errors import PassbandError
+from passband.core.store import write_atomic
+from passband.models.wrap import Classifier
+
+NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
+PREFIXES = ("_orig_mod.", "module.", "model.", "inner.")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Hold what a weights file says.
+
+    Attributes:
+        tensors: Tensors by name, as the file has them.
+        mean: Per channel, of pixels in [0, 1], when the file's metadata has it.
+        std: As ``mean``.
+        class_names: When the file's metadata has them, else empty.
+    """
+
+    tensors: dict[str, Tensor]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Read safetensors (by suffix) or a PyTorch checkpoint, in which no code is ever run.
+
+    A checkpoint may hold its tensors under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``, looked
+    for in this order, as timm does.
+
+    Raises:
+        PassbandError: when the file is missing, damaged, holds code or holds no tensors.
+    """
+    if not path.is_file():
+        raise PassbandError(f"there is no weights file {path}; check the path")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    found = _read_checkpoint(path)
+    for key in NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    tensors = dict(found) if isinstance(found, Mapping) else {}
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise PassbandError(
+            f"{path} holds no state dict (tensors by name, or those under {', '.join(NESTED)}); "
+            "save model.state_dict() with torch.save or as safetensors"
+        )
+    return WeightsFile(tensors)
+
+
+def _read_safetensors(path: Path) -> WeightsFile:
+    try:
+        tensors = safetensors.torch.load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    mean, std, names = (json.loads(metadata.get(key, "null")) for key in ("mean", "std", "class_names"))
+    return WeightsFile(tensors, mean and tuple(mean), std and tuple(std), tuple(names or ()))
+
+
+def _read_checkpoint(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
+            raise PassbandError(
+                f"{path} holds Python objects beside tensors, and loading those would run code; "
+                "save only model.state_dict(), as safetensors or with torch.save"
+            ) from error
+        raise _damaged(path, error) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> PassbandError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return PassbandError(
+        f"{path} is damaged, cut short or no weights file ({reason}); fetch or make it again"
+    )
+
+
+def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
+    """Load weights into a network, all of them or none.
+
+    A prefix that every name carries (``module.``, ``model.``, ``inner.``, ``_orig_mod.``) is dropped. A classifier's
+    weights are those of its inner network.
+
+    Raises:
+        PassbandError: as ``read_weights``, when names or shapes differ, or when a value is not finite.
+    """
+    inner = model.inner if isinstance(model, Classifier) else model
+    source = "the weights" if isinstance(weights, WeightsFile) else str(weights)
+    file = weights if isinstance(weights, WeightsFile) else read_weights(weights)
+    own = inner.state_dict()
+    tensors = _without_prefix(file.tensors, own)
+    # Checkpoints from before PyTorch 0.4.1 have no such counters, and only momentum-free norms read them.
+    counters = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+    tensors = {name: tensor for name, tensor in counters.items() if name not in tensors} | tensors
+    _check_fit(source, own, tensors)
+    _check_finite(source, tensors)
+    inner.load_state_dict(tensors)
+
+
+def _without_prefix(tensors: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    found = True
+    while found and not any(name in own for name in tensors):
+        found = False
+        for prefix in PREFIXES:
+            if all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+                found = True
+    return tensors
+
+
+def _check_fit(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    missing = [name for name in own if name not in tensors]
+    extra = [name for name in tensors if name not in own]
+    shapes = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if not (missing or extra or shapes):
+        return
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} of the model's {len(own)} tensors are missing, first '{missing[0]}'")
+    if extra:
+        parts.append(f"{len(extra)} of the file's {len(tensors)} are not the model's, first '{extra[0]}'")
+    if shapes:
+        name = shapes[0]
+        came, needed = list(tensors[name].shape), list(own[name].shape)
+        parts.append(
+            f"{len(shapes)} differ in shape, first '{name}': {came} in the file, {needed} in the model"
+        )
+    raise PassbandError(
+        f"{source} is of another architecture: {'; '.join(parts)}; give the model and its arguments as trained"
+    )
+
+
+def _check_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            wrong = int((~tensor.isfinite()).sum())
+            if wrong:
+                raise PassbandError(
+                    f"{source}: {wrong} of {tensor.numel()} values of '{name}' are NaN or infinite; "
+                    "the training that made it diverged, use an earlier checkpoint"
+                )
+
+
+def save_weights(model: Classifier, path: Path) -> Path:
+    """Write the inner network's weights as safetensors, with mean, std and class names in the file's metadata.
+
+    The file loads in plain timm, and in ``create(..., weights=path)`` without ``--mean/--std``.
+    """
+    spec = model.spec
+    metadata = {"format": "pt", "class_names": json.dumps(spec.class_names)}
+    metadata["mean"] = json.dumps(spec.mean or (0.0,) * spec.channels)
+    metadata["std"] = json.dumps(spec.std or (1.0,) * spec.channels)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.inner.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(tensors, metadata))
+    return path
