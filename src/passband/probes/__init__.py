@@ -1,3 +1,5 @@
 """Probes: a model and batches in, results out. Importing this package files every probe under its name."""
 
 # One line per probe; a module that is not imported here is not found by name.
+from passband.probes import bands as bands
+from passband.probes import robustness as robustness
