@@ -162,6 +162,7 @@ def _inside(band: Band, size: tuple[int, int]) -> Tensor:
     def within(distance: Tensor) -> Tensor:
         return distance <= band.cutoff + tie if band.edge == "inclusive" else distance < band.cutoff - tie
 
+    inside: Tensor
     if band.edge == "half_open":
         kept_rows, kept_columns = (
             (line >= -band.cutoff - tie) & (line < band.cutoff - tie) for line in (rows, columns)

@@ -2,4 +2,8 @@
 
 # One line per probe; a module that is not imported here is not found by name.
 from passband.probes import bands as bands
+from passband.probes import envelope as envelope
+from passband.probes import kernels as kernels
 from passband.probes import robustness as robustness
+from passband.probes.registry import PROBES as PROBES
+from passband.probes.registry import Probe as Probe

@@ -1,0 +1,137 @@
+"""What a model says about every band copy of its images: the measurement behind the probe `bands`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from passband.core.band import Band
+from passband.core.progress import track
+from passband.data.dataset import Batches
+from passband.frequency.filters import rescale, sweep
+from passband.tasks.classification import check_targets, predict, untouched
+
+FULL, LFC, HFC, LOW_PASS = "full", "LFC", "HFC", "low-pass"
+Copy = tuple[str, float]
+"""Which copy of an image a model saw: its kind and its cut-off."""
+WHOLE: Copy = (FULL, 0.0)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Hold the bands by radius (LFC and HFC) and by degree (low-pass), ascending.
+
+    Attributes:
+        parts: Radius in bins to the cut between LFC and HFC.
+        squares: Degree in bins to the low-pass.
+        rescaling: How LFC and HFC come back to a pixel scale; low-passed images are clipped.
+    """
+
+    parts: dict[float, Band]
+    squares: dict[float, Band]
+    rescaling: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Hold what a model said, per copy and sample.
+
+    Attributes:
+        predicted: Class of the largest logit, int32 [N].
+        confidence: Softmax probability of that class, float32 [N].
+        in_target: Softmax probability of the right class, float32 [N].
+        targets: The right classes, int64 [N].
+        shown: The first images as pictures, uint8 [n, H, W, C].
+        classes: Number of the model's outputs.
+        reach: Smallest and largest pixel of each kind of copy, before and after rescaling.
+    """
+
+    predicted: dict[Copy, np.ndarray]
+    confidence: dict[Copy, np.ndarray]
+    in_target: dict[Copy, np.ndarray]
+    targets: np.ndarray
+    shown: np.ndarray
+    classes: int
+    reach: dict[str, tuple[float, float]]
+
+    def correct(self, copy: Copy) -> np.ndarray:
+        """Return per sample whether the model was right on this copy."""
+        return np.asarray(self.predicted[copy] == self.targets)
+
+
+def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int) -> Answers:
+    """Ask a model about the whole images and all their band copies, and leave it as it was found.
+
+    Args:
+        model: Images in [0, 1] in, logits out.
+        batches: The images and what is right.
+        cuts: The copies.
+        examples: How many of the first images are kept as pictures.
+
+    Raises:
+        PassbandError: when a target is not among the model's classes, or the model gives NaN.
+    """
+    said: dict[Copy, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
+    reach: dict[str, tuple[float, float]] = {}
+    right: list[Tensor] = []
+    shown: list[np.ndarray] = []
+    classes = 0
+    with untouched(model):
+        for images, targets in track(batches, "bands"):
+            for copy, pixels in _copies(images, cuts, reach):
+                logits = predict(model, pixels.contiguous(memory_format=torch.channels_last))
+                if copy == WHOLE:
+                    classes = logits.shape[1]
+                    check_targets(targets, classes)
+                said[copy].append(_read(logits, targets))
+            right.append(targets.cpu())
+            shown.append(_pictures(images[: max(0, examples - sum(len(part) for part in shown))]))
+    predicted, confidence, in_target = (
+        {copy: torch.cat([row[column] for row in rows]).numpy() for copy, rows in said.items()}
+        for column in range(3)
+    )
+    return Answers(
+        predicted, confidence, in_target, torch.cat(right).numpy(), np.concatenate(shown), classes, reach
+    )
+
+
+def _copies(
+    images: Tensor, cuts: Cuts, reach: dict[str, tuple[float, float]]
+) -> Iterator[tuple[Copy, Tensor]]:
+    """Yield every copy of a batch, all from one transform, and note how far its pixels reach."""
+    yield WHOLE, images
+    by_band = [(LFC, *part) for part in cuts.parts.items()] + [
+        (LOW_PASS, *part) for part in cuts.squares.items()
+    ]
+    swept = sweep(images, [band for _, _, band in by_band])
+    for (kind, cutoff, _), (_, low, high) in zip(by_band, swept, strict=True):
+        for name, copy in ((kind, low), (HFC, high)) if kind == LFC else ((kind, low),):
+            _note(reach, name, copy)
+            copy = rescale(copy, "clip" if name == LOW_PASS else cuts.rescaling)
+            _note(reach, f"{name} rescaled", copy)
+            yield (name, cutoff), copy
+
+
+def _note(reach: dict[str, tuple[float, float]], name: str, pixels: Tensor) -> None:
+    low, high = reach.get(name, (float("inf"), float("-inf")))
+    reach[name] = min(low, float(pixels.min())), max(high, float(pixels.max()))
+
+
+def _read(
+    logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    probabilities = logits.float().softmax(1)
+    top = probabilities.max(1)
+    in_target = probabilities.gather(1, targets[:, None])[:, 0]
+    return top.indices.int().cpu(), top.values.cpu(), in_target.cpu()
+
+
+def _pictures(images: Tensor) -> np.ndarray:
+    pixels = images.detach().clamp(0, 1).mul(255).round().byte()
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
