@@ -1,1 +1,62 @@
-"""Show which image frequencies a vision model runs on, and train models that run on the right ones."""
+"""Show which image frequencies a vision model runs on, and train models that run on the right ones.
+
+The names below are loaded when they are first used, so that importing passband, or asking its command line for help,
+loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from passband.attacks import FGSM, PGD
+    from passband.core.answer import Answer
+    from passband.core.band import Band
+    from passband.core.errors import PassbandError
+    from passband.core.recipe import Recipe
+    from passband.models.create import create
+    from passband.sweeps.probing import load, probe
+    from passband.train.run import train
+    from passband.weights.learn import learn
+
+_HOMES = {
+    "Answer": "passband.core.answer",
+    "Band": "passband.core.band",
+    "FGSM": "passband.attacks",
+    "PGD": "passband.attacks",
+    "PassbandError": "passband.core.errors",
+    "Recipe": "passband.core.recipe",
+    "create": "passband.models.create",
+    "learn": "passband.weights.learn",
+    "load": "passband.sweeps.probing",
+    "probe": "passband.sweeps.probing",
+    "train": "passband.train.run",
+}
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "Answer",
+    "Band",
+    "PassbandError",
+    "Recipe",
+    "create",
+    "learn",
+    "load",
+    "probe",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'passband' has no attribute '{name}'")
+    # A room is named like what it holds (train, probe …): importing it would put the room in the name's place.
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

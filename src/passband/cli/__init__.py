@@ -1,0 +1,52 @@
+"""The command line: parse, call one function below, print, exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from passband.core.errors import PassbandError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 all well, 1 a judged claim fails, 2 the user can mend it, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        sys.exit(_run(arguments))
+    except PassbandError as error:
+        if debug:
+            raise
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _stop("interrupted; nothing is lost: the same command continues", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does: nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _run(arguments: list[str]) -> int:
+    from passband.cli.app import app
+
+    try:
+        code = app(arguments, standalone_mode=False)
+    except Exception as error:
+        # Typer's own complaints about the command line know how to say themselves in one line.
+        if hasattr(error, "format_message"):
+            raise PassbandError(f"{error.format_message()} (`passband --help` shows the commands)") from None
+        if type(error).__name__ == "Abort":
+            raise KeyboardInterrupt from None
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _stop(text: str, code: int) -> None:
+    line = " ".join(text.split())
+    print(f"passband: {line}", file=sys.stderr)
+    sys.exit(code)

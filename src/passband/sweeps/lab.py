@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from passband.core.compute import Compute
-from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.results import Result
 from passband.core.scale import Scale
 from passband.data.dataset import Batches
 from passband.models.digest import digest
 from passband.sweeps.answers import measure
+from passband.sweeps.device import torch_device
 from passband.sweeps.resolve import Subject, images_for
 from passband.train.run import Run, load
 from passband.train.run import train as train_run
@@ -84,15 +82,3 @@ class Lab:
         """The torch device that the compute's name stands for."""
         return torch_device(self.compute.device)
 
-
-def torch_device(name: str) -> str:
-    """Return a torch device's name; ``"auto"`` is a GPU where there is one.
-
-    Raises:
-        PassbandError: when a GPU is named and there is none.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PassbandError(f"--device {name}: torch finds no GPU here; use --device cpu")
-    return name

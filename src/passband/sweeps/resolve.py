@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from passband.core.errors import PassbandError
+from torch import nn
+
+from passband.core.errors import PassbandError, unknown
 from passband.core.store import runs_folder
 from passband.data import catalog
 from passband.data.classes import match_classes
-from passband.data.dataset import Batches, Truth
+from passband.data.dataset import Batches
 from passband.models.create import create
 from passband.models.digest import digest
 from passband.models.wrap import Classifier
@@ -33,7 +35,7 @@ class Subject:
 
 
 def subject(
-    source: str,
+    source: str | nn.Module,
     *,
     weights: Path | None = None,
     pretrained: bool = True,
@@ -46,6 +48,9 @@ def subject(
     Raises:
         PassbandError: when nothing has that name, its weights do not fit, or its mean and std can't be known.
     """
+    if isinstance(source, nn.Module):
+        model = wrap_module(source, mean=mean, std=std).to(device).eval()
+        return Subject(type(unwrapped(source)).__name__, model, digest(model))
     folder = _run_folder(source)
     if folder is None:
         use_pretrained = pretrained and weights is None
@@ -77,7 +82,7 @@ def images_for(
     asked: Subject,
     data: str,
     *,
-    truth: Truth = "label",
+    truth: str = "label",
     data_dir: Path | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -90,6 +95,8 @@ def images_for(
     Raises:
         PassbandError: when the set is not there, or its classes are not the model's and ``truth`` is the label.
     """
+    if truth not in ("label", "prediction"):
+        raise unknown("truth", truth, ["label", "prediction"])
     spec = asked.model.spec
     dataset = catalog.load(
         data, "test", spec=spec, data_dir=data_dir, limit=limit, seed=seed, skip_bad=skip_bad

@@ -9,10 +9,10 @@ import torch
 
 from passband.core.errors import PassbandError
 from passband.core.options import parse_options
-from passband.core.recipe import Part, Recipe
+from passband.core.recipe import Recipe
 from passband.core.spec import ImageSpec
 from passband.data import catalog
-from passband.data.augment import AUGMENTATIONS, TrainBatches
+from passband.data.augment import TrainBatches, augmentations
 from passband.data.dataset import ImageSet
 from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
@@ -47,13 +47,8 @@ def batches(recipe: Recipe, dataset: ImageSet) -> TrainBatches:
         dataset = view(dataset, **parse_options(view, data.view.arguments, owner=f"view {data.view.name}"))
     if data.shuffle_labels:
         dataset = shuffle_labels(dataset, seed=0)
-    augment = [_augmentation(entry) for entry in recipe.augment]
+    augment = augmentations([entry.arguments | {"name": entry.name} for entry in recipe.augment])
     return TrainBatches(dataset, recipe.batch, augment, recipe.seed)
-
-
-def _augmentation(entry: Part) -> object:
-    make = AUGMENTATIONS[entry.name]
-    return make(**parse_options(make, entry.arguments, owner=f"augmentation {entry.name}"))
 
 
 def image_spec(recipe: Recipe, dataset: ImageSet) -> ImageSpec:
@@ -95,7 +90,11 @@ def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
         PassbandError: for an unknown model or argument, or an edit that does not fit the model.
     """
     torch.manual_seed(recipe.seed)
-    model = create(recipe.model.name, spec=spec, **recipe.model.arguments)
+    made = create(
+        recipe.model.name, classes=spec.classes, channels=spec.channels, size=spec.size,
+        mean=spec.mean or (0.0,), std=spec.std or (1.0,), **recipe.model.arguments,
+    )  # fmt: skip
+    model = Classifier(made.inner, spec)
     if recipe.filters is not None:
         draw_filters(model, recipe.filters, seed=recipe.seed)
     if recipe.smooth is not None:

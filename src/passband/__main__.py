@@ -1,0 +1,5 @@
+"""``python -m passband``."""
+
+from passband.cli import main
+
+main()

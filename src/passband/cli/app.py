@@ -1,0 +1,205 @@
+"""The commands. Each imports what it needs when it runs, so that ``--help`` loads no torch."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Show which image frequencies a vision model runs on, and train models that run on the right ones.",
+    epilog="--debug shows the traceback of an error. Exit codes: 0 all well, 1 a judged claim fails, 2 you can mend it.",
+)
+
+Settings = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; may be given again.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of all data sets; else $PASSBAND_DATA, else the cache.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the answer.")]
+
+
+def _command() -> str:
+    """Return the command as it was given, for results to say what makes them again."""
+    return shlex.join(["passband", *sys.argv[1:]])
+
+
+@app.command()
+def quickstart(
+    out: Out = None,
+    device: Device = "auto",
+) -> int:
+    """Train three small networks on the built-in photographs, probe them, and write a report."""
+    return _reproduce("quickstart", "smoke", out or Path("passband-out/quickstart"), None, None, device)
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
+    data: Annotated[str, typer.Option(help="A set's name, folder:PATH or images:PATH.")],
+    only: Annotated[str | None, typer.Option(help="Probes to run, such as bands,robustness; else the four.")] = None,
+    settings: Settings = None,
+    truth: Annotated[str, typer.Option(help="label, or prediction: agreement with the untouched image's.")] = "label",
+    weights: Annotated[Path | None, typer.Option(help="A safetensors or torch state dict for the model.")] = None,
+    pretrained: Annotated[bool, typer.Option(help="Whether a library's model comes with its trained weights.")] = True,
+    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First N images of one fixed permutation.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of that permutation and of the attacks' random starts.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch; results do not depend on it.")] = 128,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out images that can't be read, and say how many.")] = False,
+    out: Out = None,
+) -> int:
+    """Show which frequencies a model runs on and how far it can be attacked."""
+    from passband.cli import show
+    from passband.core.options import parse_value
+    from passband.sweeps import probing
+
+    statistics = tuple[float, ...] | None
+    planned = probing.plan(only, settings or [], seed)
+    asked = probing.load(
+        model, weights=weights, pretrained=pretrained, device=probing.torch_device(device),
+        mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
+    )  # fmt: skip
+    batches = probing.images_for(
+        asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch,
+        device=probing.torch_device(device), skip_bad=skip_bad,
+    )  # fmt: skip
+    folder = out or Path("passband-out") / probing.folder_name(model, data)
+    show.head(probing.describe(asked, batches))
+    for results in probing.ask(asked, batches, planned, folder=folder, command=_command(), precision=precision):
+        show.results(results)
+    show.path("report", folder / "report.html")
+    return 0
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe; else the options below.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name, as --set model.name=NAME.")] = None,
+    data: Annotated[str | None, typer.Option(help="A set's name, as --set data.name=NAME.")] = None,
+    learn: Annotated[str | None, typer.Option(help="all, channels or spatial.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    settings: Settings = None,
+    keep_epochs: Annotated[bool, typer.Option(help="Keep every epoch's weights, to follow the training.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 is torch's choice.")] = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of all runs; else $PASSBAND_RUNS, else ./runs.")] = None,
+) -> int:
+    """Train a recipe, go on with it where it was stopped, or find it done."""
+    from passband.cli import show
+    from passband.core.compute import Compute
+    from passband.core.recipe import Recipe
+
+    fields: dict[str, Any] = {"model.name": model, "data.name": data, "learn": learn, "epochs": epochs, "seed": seed}
+    given = [f"{name}={value}" for name, value in fields.items() if value is not None]
+    wanted = (Recipe() if recipe is None else Recipe.read(recipe)).with_settings([*given, *(settings or [])])
+    compute = Compute(device=device, threads=threads, keep_epochs=keep_epochs)
+
+    from passband.train.run import train as train_recipe
+
+    run = train_recipe(wanted, compute=compute, runs=runs, data_dir=data_dir)
+    show.head(dict(run.metrics.items()))
+    show.path("run", run.folder)
+    return 0
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="PAPER/NAME, as `passband list experiments` shows them.")],
+    scale: Annotated[str, typer.Option(help="smoke, small or full.")] = "smoke",
+    data: Annotated[str | None, typer.Option(help="A set in place of the one that the experiment names.")] = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    out: Out = None,
+) -> int:
+    """Measure a table or figure of a paper again and judge its claims."""
+    folder = out or Path("passband-out") / f"{name.replace('/', '-')}-{scale}"
+    return _reproduce(name, scale, folder, data, data_dir, device)
+
+
+def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Path | None, device: str) -> int:
+    from passband.cli import show
+    from passband.core.compute import Compute
+    from passband.core.results import Table
+    from passband.core.errors import unknown
+    from passband.core.scale import Scale
+    from passband.reports import page
+
+    if scale not in list(Scale):
+        raise unknown("scale", scale, list(Scale))
+
+    from passband.experiments.catalog import find
+    from passband.experiments.reproduce import reproduce as run
+    from passband.sweeps.lab import Lab
+
+    experiment = find(name)
+    at = Scale(scale)
+    lab = Lab(at, _command(), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at))
+    answer = run(name, experiment, lab, data=data)
+    for result in answer.results:
+        if isinstance(result, Table) and result.name == "table":
+            show.table(result)
+    show.claims(answer.claims)
+    answer.save(out)
+    show.path("report", page.write(out))
+    return 1 if any(claim.verdict == "fails" for claim in answer.claims) else 0
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of an answer.")]) -> int:
+    """Make an answer's page again from its JSON."""
+    from passband.cli import show
+    from passband.reports import page
+
+    show.path("report", page.write(folder))
+    return 0
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="models, data, attacks, probes or experiments.")]) -> int:
+    """List what there is by name."""
+    from passband.core.errors import unknown
+
+    kinds = ("models", "data", "attacks", "probes", "experiments")
+    if what not in kinds:
+        raise unknown("list", what, kinds)
+    from passband.cli import show
+    from passband.sweeps import listing
+
+    entries = _experiments() if what == "experiments" else listing.entries(what)
+    for name, text in entries:
+        show.line(f"{name}  {text}".rstrip())
+    return 0
+
+
+def _experiments() -> list[tuple[str, str]]:
+    from passband.experiments.catalog import find, names
+
+    return [(name, f"{find(name).title} ({find(name).source})") for name in names()]
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="The set to make: cifar10-jpeg.")],
+    data_dir: DataDir = None,
+) -> int:
+    """Make a data set that is derived from another one."""
+    from passband.cli import show
+    from passband.core.errors import unknown
+
+    if name != "cifar10-jpeg":
+        raise unknown("derived data set", name, ["cifar10-jpeg"])
+    from passband.data.cifar10_jpeg import make
+
+    show.path(name, make(data_dir))
+    return 0

@@ -1,0 +1,126 @@
+"""Results on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from passband.core.claims import Judged
+from passband.core.results import Cell, Curve, Gallery, Map, Result, Scalar, Series, Table
+
+console = Console(highlight=False, soft_wrap=False)
+
+
+def head(fields: dict[str, Any]) -> None:
+    """Print what an answer is about."""
+    for name, value in fields.items():
+        if isinstance(value, list):
+            for line in value:
+                console.print(f"[dim]{name}[/dim]  {_plain(line)}")
+        else:
+            console.print(f"[bold]{name}[/bold]  {_plain(value)}")
+
+
+def results(found: Sequence[Result]) -> None:
+    """Print every result that has a form in text."""
+    for result in found:
+        if isinstance(result, Scalar):
+            console.print(f"[bold]{_plain(result.title)}[/bold]  {_scalar(result)}")
+        elif isinstance(result, Curve):
+            _curve(result)
+        elif isinstance(result, Table):
+            table(result)
+        elif isinstance(result, Map | Gallery):
+            console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a picture, in the report[/dim]")
+
+
+def table(result: Table) -> None:
+    """Print a table."""
+    grid = Grid(title=_plain(result.title), title_justify="left")
+    for column in result.columns:
+        words = {row[result.columns.index(column)] for row in result.rows}
+        numbers = all(isinstance(cell, int | float) or cell is None for cell in words)
+        title = f"{column.name} ({column.unit})" if column.unit and column.unit != "fraction" else column.name
+        grid.add_column(_plain(title), justify="right" if numbers else "left")
+    for row in result.rows:
+        cells = [number(cell, column.unit) for cell, column in zip(row, result.columns, strict=True)]
+        grid.add_row(*map(_plain, cells))
+    console.print(grid)
+
+
+def claims(judged: Sequence[Judged]) -> None:
+    """Print each claim with its verdict and its margin."""
+    if not judged:
+        return
+    grid = Grid(title="Claims", title_justify="left")
+    for column in ("claim", "margin here", "95% interval", "verdict"):
+        grid.add_column(column, justify="right" if column == "margin here" else "left")
+    for claim in judged:
+        known = claim.low is not None and claim.high is not None
+        interval = f"{claim.low:+.1f} to {claim.high:+.1f}, {claim.interval}" if known else claim.interval
+        margin = "–" if claim.margin is None else f"{claim.margin:+.1f} {claim.unit}"
+        grid.add_row(f"{_plain(claim.sentence)} [dim]{_plain(claim.place)}[/dim]", margin, interval, claim.verdict)
+    console.print(grid)
+
+
+def path(label: str, where: Path) -> None:
+    """Print a path by itself, never cut."""
+    console.print(f"[bold]{label}[/bold]  {_plain(str(where))}", soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """Print a line."""
+    console.print(_plain(text), soft_wrap=True)
+
+
+def number(cell: Cell, unit: str = "") -> str:
+    """Write a cell as a person would: fractions as percent, counts whole, others with their leading digits."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, bool) or isinstance(cell, str):
+        return str(cell)
+    if unit == "fraction":
+        return f"{100 * cell:.1f}%"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return f"{cell:.1f}" if unit in ("%", "points", "s") else f"{cell:.4g}"
+
+
+def _scalar(result: Scalar) -> str:
+    text = number(result.value, result.unit)
+    if result.low is not None and result.high is not None:
+        text += f" [{number(result.low, result.unit)} to {number(result.high, result.unit)}]"
+    if result.n is not None:
+        text += f", {result.n:,} images"
+    unit = "" if result.unit in ("fraction", "") else f" {result.unit}"
+    return _plain(text + unit)
+
+
+def _curve(result: Curve) -> None:
+    if len(result.x.values) > 40:
+        console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a curve, in the report[/dim]")
+        return
+    grid = Grid(title=_plain(f"{result.title}: {result.y.name}"), title_justify="left")
+    grid.add_column(_plain(f"{result.x.name} ({result.x.unit})" if result.x.unit else result.x.name), justify="right")
+    for series in result.series:
+        grid.add_column(_plain(series.name), justify="right")
+    for index, at in enumerate(result.x.values):
+        cells = [_point(series, index, result.y.unit) for series in result.series]
+        grid.add_row(number(at), *map(_plain, cells))
+    console.print(grid)
+
+
+def _point(series: Series, index: int, unit: str) -> str:
+    text = number(series.values[index], unit)
+    low = series.low[index] if series.low is not None else None
+    high = series.high[index] if series.high is not None else None
+    return text if low is None or high is None else f"{text} [{number(low, unit)}, {number(high, unit)}]"
+
+
+def _plain(text: Any) -> str:
+    """Keep the user's brackets from being read as markup."""
+    return str(text).replace("[", "\\[")

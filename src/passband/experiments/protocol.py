@@ -1,0 +1,58 @@
+"""What an experiment's file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from passband.core.claims import Claim
+from passband.core.results import Cell, Column, Result
+from passband.core.scale import Scale
+from passband.sweeps.lab import Lab
+
+Case = dict[str, Any]
+"""One row's settings, plain data; ``case`` and ``seed`` name it, ``data`` the set that it needs."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold what one case gave.
+
+    Attributes:
+        row: Numbers by column.
+        results: Curves, maps and galleries, shown below the table.
+        verdicts: Per-sample scores, floating [N], by the column whose value is 100 times their mean; they let one
+            seed be judged by a bootstrap over the test images.
+    """
+
+    row: dict[str, Cell]
+    results: tuple[Result, ...] = ()
+    verdicts: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """State one table or figure of a paper; an experiment's file holds one as ``EXPERIMENT``.
+
+    Attributes:
+        title: A line for people.
+        source: The paper and its table or figure.
+        columns: The table's measured columns, behind case, data and seed.
+        cases: A scale to the cases in the table's order.
+        measure: One case to its numbers, training through the lab.
+        claims: The paper's sentences.
+        reported: The paper's own numbers, by case; empty where it draws them without saying them.
+        limit: Test images per probe at each scale; None takes all.
+    """
+
+    title: str
+    source: str
+    columns: Sequence[Column]
+    cases: Callable[[Scale], list[Case]]
+    measure: Callable[[Case, Lab], Measured]
+    claims: Sequence[Claim]
+    reported: dict[str, dict[str, float]] = field(default_factory=dict)
+    limit: dict[Scale, int | None] = field(default_factory=dict)

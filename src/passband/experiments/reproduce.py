@@ -1,0 +1,113 @@
+"""Measure an experiment's cases, judge its claims, and answer with one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from passband.core.answer import Answer
+from passband.core.claims import Judged, Rows, judge
+from passband.core.environment import hardware, versions
+from passband.core.errors import MissingData
+from passband.core.progress import track
+from passband.core.results import Cell, Column, Result, Table
+from passband.experiments.protocol import Case, Experiment, Measured
+from passband.sweeps.lab import Lab
+
+
+def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None = None) -> Answer:
+    """Run every case of an experiment and judge its claims.
+
+    A case whose data is not on this machine becomes a row that says so. Trainings and probe answers are kept, so
+    the same call continues where it was stopped.
+
+    Args:
+        name: The experiment's name.
+        experiment: The experiment.
+        lab: Where trainings and answers lie, and at which scale.
+        data: A set that stands in place of the one that the cases name.
+    """
+    cases = [case | ({"data": data} if data else {}) for case in experiment.cases(lab.scale)]
+    measured = [_measure(experiment, case, lab) for case in track(cases, f"reproduce {name}, {lab.scale}")]
+    rows = [_row(case, found) for case, found in zip(cases, measured, strict=True)]
+    claims = _judge(experiment, cases, measured, rows, lab)
+    how = {"command": lab.command, "versions": versions(), "hardware": hardware()}
+    table = _table(name, experiment, rows, how)
+    results: list[Result] = [table]
+    for case, found in zip(cases, measured, strict=True):
+        if isinstance(found, Measured):
+            prefix = _label(case)
+            results += [result.model_copy(update={"name": f"{prefix}/{result.name}"}) for result in found.results]
+    head = {
+        "title": experiment.title, "experiment": name, "source": experiment.source, "scale": str(lab.scale),
+        "command": lab.command, "hardware": hardware(), "versions": versions(),
+    }  # fmt: skip
+    return Answer(head, results, claims)
+
+
+def _measure(experiment: Experiment, case: Case, lab: Lab) -> Measured | str:
+    try:
+        return experiment.measure(case, lab)
+    except MissingData as missing:
+        return f"not measured: needs {missing.name}"
+
+
+def _row(case: Case, found: Measured | str) -> dict[str, Cell]:
+    settings = {"case": case["case"], "data": case.get("data"), "seed": case.get("seed")}
+    return settings | ({"note": found} if isinstance(found, str) else found.row)
+
+
+def _label(case: Case) -> str:
+    seed = f", seed {case['seed']}" if case.get("seed") is not None else ""
+    return f"{case['case']}, {case.get('data')}{seed}"
+
+
+def _table(name: str, experiment: Experiment, rows: Rows, how: dict[str, Any]) -> Table:
+    columns = [Column(name="case"), Column(name="data"), Column(name="seed"), *experiment.columns]
+    if any("note" in row for row in rows):
+        columns.append(Column(name="note"))
+    return Table(
+        name="table",
+        title=f"{experiment.title} ({experiment.source})",
+        how=how | {"experiment": name, "reported": experiment.reported},
+        columns=tuple(columns),
+        rows=tuple(tuple(row.get(column.name) for column in columns) for row in rows),
+    )
+
+
+def _judge(
+    experiment: Experiment, cases: Sequence[Case], measured: Sequence[Measured | str], rows: Rows, lab: Lab
+) -> list[Judged]:
+    """Judge each claim on each data set by itself: a margin over two sets would speak of neither."""
+    judged = []
+    sets = list(dict.fromkeys(case.get("data") for case in cases))
+    for data in sets:
+        chosen = [index for index, case in enumerate(cases) if case.get("data") == data]
+        found = [(rows[index], measured[index]) for index in chosen]
+        known = [(row, one) for row, one in found if isinstance(one, Measured)]
+        for claim in experiment.claims:
+            resample = _resampler(known) if known and all(one.verdicts for _, one in known) else None
+            verdict = judge(claim, [row for row, _ in found], lab.scale, resample)
+            place = verdict.place if len(sets) == 1 and data is None else f"{verdict.place}, on {data}"
+            judged.append(verdict.model_copy(update={"place": place}))
+    return judged
+
+
+def _resampler(known: Sequence[tuple[dict[str, Cell], Measured]]) -> Any:
+    """Return a function that draws the test images anew, the same ones for every case."""
+
+    def resample(generator: np.random.Generator) -> list[dict[str, Cell]]:
+        drawn: dict[int, np.ndarray] = {}
+        rows = []
+        for row, found in known:
+            fresh = dict(row)
+            for column, scores in found.verdicts.items():
+                if len(scores) not in drawn:
+                    drawn[len(scores)] = generator.integers(len(scores), size=len(scores))
+                fresh[column] = 100 * float(scores[drawn[len(scores)]].mean())
+            rows.append(fresh)
+        return rows
+
+    return resample

@@ -1,0 +1,124 @@
+"""What `passband probe` does, step by step, for a command line or a notebook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from passband.core.answer import Answer
+from passband.core.errors import PassbandError, unknown
+from passband.core.options import defaults, split_assignments
+from passband.core.results import Result
+from passband.data.dataset import Batches
+from passband.probes import PROBES
+from passband.reports import page
+from passband.sweeps.answers import Precision, describe, measure
+from passband.sweeps.device import torch_device
+from passband.sweeps.resolve import Subject, images_for, subject
+
+USUAL = ("bands", "robustness", "kernels", "envelope")
+
+
+def plan(only: str | None, settings: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Return the probes to run with their options as given, ``["bands.radii=4,8"]`` sorted to their probes.
+
+    Raises:
+        PassbandError: for an unknown probe, or an option of a probe that is not run.
+    """
+    names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else list(USUAL)
+    if not names:
+        raise PassbandError("--only takes probes such as bands,robustness; got none")
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for name in names:
+        if "seed" in defaults(PROBES[name]):
+            options[name]["seed"] = seed
+    for path, value in split_assignments(settings).items():
+        probe, dot, option = path.partition(".")
+        if not dot:
+            raise PassbandError(f"--set takes PROBE.OPTION=VALUE, such as bands.radii=4,8; got '{path}={value}'")
+        if probe not in options:
+            raise unknown("probe of this command", probe, names)
+        options[probe][option] = value
+    return options
+
+
+def folder_name(model: str, data: str) -> str:
+    """Return a file name for an answer about this model and this data: ``resnet18-fashion-mnist``."""
+    stem = Path(model).name if "/" in model and ":" not in model else model.rpartition("/")[2]
+    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in (stem, data))
+
+
+def load(source: str | nn.Module, **options: Any) -> Subject:
+    """Find a model, as :func:`passband.sweeps.resolve.subject` does; on a GPU where there is one."""
+    return subject(source, **{"device": torch_device("auto"), **options})
+
+
+def ask(
+    asked: Subject,
+    batches: Batches,
+    planned: Mapping[str, Mapping[str, Any]],
+    *,
+    folder: Path,
+    command: str,
+    precision: Precision = "float32",
+) -> Iterator[tuple[Result, ...]]:
+    """Run the planned probes one by one; those whose answer is kept in ``folder`` come at once.
+
+    When the last one is through, the whole answer and its page lie in ``folder``.
+    """
+    found: list[Result] = []
+    for name, options in planned.items():
+        results = measure(
+            asked, batches, name, options, folder=folder / "kept", command=command, precision=precision
+        )
+        found += results
+        yield results
+    head = {"title": f"{asked.name} on {batches.dataset.name}", "command": command, **describe(asked, batches)}
+    Answer(head, found).save(folder)
+    page.write(folder)
+
+
+def probe(
+    model: str | nn.Module | Subject,
+    data: str,
+    *,
+    only: str | None = None,
+    options: Sequence[str] = (),
+    out: Path | str | None = None,
+    truth: str = "label",
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 128,
+    data_dir: Path | None = None,
+) -> Answer:
+    """Probe a model on images and write the report.
+
+    Args:
+        model: A name as the command line takes it, a module, or what :func:`load` gave.
+        data: A set's name, ``"folder:PATH"`` or ``"images:PATH"``.
+        only: Probes to run, such as ``"bands,robustness"``; None runs the four usual ones.
+        options: Such as ``["bands.radii=4,8"]``.
+        out: Folder of the answer and its ``report.html``; ``passband-out/MODEL-DATA`` when None.
+        truth: ``"label"``, or ``"prediction"`` for agreement with the prediction on the untouched image.
+        limit: First so many images of one fixed seeded permutation; None takes all.
+        seed: Of that permutation and of the attacks' random starts.
+        batch: Images per batch; results do not depend on it.
+        data_dir: Folder of all data sets.
+
+    Raises:
+        PassbandError: for whatever the user can mend.
+    """
+    asked = model if isinstance(model, Subject) else load(model)
+    device = next(asked.model.parameters()).device
+    batches = images_for(
+        asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch, device=str(device)
+    )
+    folder = Path(out) if out is not None else Path("passband-out") / folder_name(asked.name, data)
+    command = f"passband.probe({asked.name!r}, {data!r})"
+    for _ in ask(asked, batches, plan(only, options, seed), folder=folder, command=command):
+        pass
+    return Answer.load(folder)
