@@ -11,7 +11,7 @@ import torch
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
 from passband.models.file_source import PATTERN, from_file
-from passband.models.origin import Origin
+from passband.models.origin import Arguments, Origin, Size
 from passband.models.state import untouched
 from passband.models.timm_source import cfg_of, from_timm, names
 from passband.models.torchvision_source import PREFIX, from_torchvision
@@ -37,8 +37,8 @@ def create(
     """Make a classifier by name.
 
     Args:
-        name: A timm name (``"resnet18"``, ``"hf-hub:OWNER/NAME"``, passband's own), ``"torchvision:NAME"`` or
-            ``"path/to/file.py:factory"``.
+        name: A timm name (``"resnet18"``, ``"hf-hub:OWNER/NAME"``, passband's own), ``"torchvision:NAME"``
+            or ``"path/to/file.py:factory"``.
         classes: Outputs; the model's own number when None.
         channels: Input channels.
         size: Height and width of the input in pixels; the model's own when None.
@@ -53,8 +53,8 @@ def create(
         The classifier, in training mode as the network's factory left it.
 
     Raises:
-        PassbandError: for an unknown name, arguments that do not fit, weights that cannot be had or do not fit,
-            or a mean and std that cannot be known.
+        PassbandError: for an unknown name, arguments that do not fit, weights that cannot be had or do not
+            fit, or a mean and std that cannot be known.
     """
     if weights is not None and pretrained:
         raise PassbandError("pretrained weights and a weights file exclude each other; give one of them")
@@ -68,7 +68,7 @@ def create(
     if file is not None:
         load_weights(origin.inner, file)
         origin = _with_metadata(origin, file)
-    origin = _normalization(name, origin, mean, std)
+    origin = _normalization(name, origin, channels, mean, std)
     if origin.size is None:
         raise PassbandError(
             f"the input size of '{name}' is not known; give it (size=, or size in a recipe's data)"
@@ -89,9 +89,9 @@ def _find(
     name: str,
     classes: int | None,
     channels: int,
-    size: tuple[int, int] | None,
+    size: Size | None,
     pretrained: bool,
-    arguments: dict[str, Any],
+    arguments: Arguments,
 ) -> Origin:
     if name.startswith(PREFIX):
         return from_torchvision(name, classes, channels, size, pretrained, arguments)
@@ -116,7 +116,7 @@ def _classes_in(name: str, file: WeightsFile) -> int | None:
 
 
 def _with_metadata(origin: Origin, file: WeightsFile) -> Origin:
-    """Take mean, std and class names from the weights' file; a network of our own has learned on unknown pixels."""
+    """Take mean, std and class names from the file; our own networks learn on pixels of any scale."""
     origin = replace(origin, plain=False, class_names=file.class_names or origin.class_names)
     if file.mean is None or file.std is None:
         return origin
@@ -124,19 +124,19 @@ def _with_metadata(origin: Origin, file: WeightsFile) -> Origin:
 
 
 def _normalization(
-    name: str, origin: Origin, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+    name: str, origin: Origin, channels: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> Origin:
     if (mean is None) != (std is None):
         raise PassbandError("mean and std belong together: give both --mean and --std, or neither")
     if mean is not None:
         return replace(origin, mean=mean, std=std, source="--mean/--std")
-    if origin.mean is not None and origin.std is not None:
+    if origin.mean is not None and origin.std is not None and len(origin.mean) in (1, channels):
         return origin
     if origin.plain:
         return replace(origin, mean=None, std=None, source=origin.source or "no normalization")
     raise PassbandError(
-        f"mean and std of '{name}' cannot be known from its metadata; give --mean and --std as it was trained with "
-        "(0,0,0 and 1,1,1 for pixels in [0, 1] as they are)"
+        f"mean and std of '{name}' for {channels} channels are not in its metadata; give --mean and --std as "
+        "it was trained with (0 and 1 for pixels in [0, 1] as they are)"
     )
 
 
@@ -150,13 +150,13 @@ def _count_classes(name: str, origin: Origin, channels: int, size: tuple[int, in
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         line = (str(error).splitlines() or [""])[0]
         raise PassbandError(
-            f"'{name}' does not take images of {channels}×{size[0]}×{size[1]} ({type(error).__name__}: {line}); "
-            "give another size or number of channels"
+            f"'{name}' does not take images of {channels}×{size[0]}×{size[1]} "
+            f"({type(error).__name__}: {line}); give another size or number of channels"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         came = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise PassbandError(
-            f"'{name}' gives {came} for one image; a classifier gives logits [1, classes] of at least 2 classes"
+            f"'{name}' gives {came} for one image; a classifier gives logits [1, classes], classes 2 or more"
         )
     return int(logits.shape[1])
 

@@ -13,7 +13,7 @@ def digest(model: nn.Module) -> str:
 
     Buffers that a state dict leaves out are hashed too: a classifier's mean and std change its answers.
     """
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
     hashed = hashlib.sha256()
     for name in sorted(tensors):

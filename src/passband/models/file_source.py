@@ -16,13 +16,13 @@ from torch import nn
 
 from passband.core.errors import PassbandError, unknown
 from passband.core.spec import ImageSpec
-from passband.models.origin import Origin, call_factory, from_cfg
+from passband.models.origin import Arguments, Origin, Size, call_factory, from_cfg
 
 PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 
 def from_file(
-    name: str, classes: int | None, channels: int, size: tuple[int, int] | None, arguments: dict[str, Any]
+    name: str, classes: int | None, channels: int, size: Size | None, arguments: Arguments
 ) -> Origin:
     """Make a network with a factory of the user's: ``path/to/file.py:factory``.
 

@@ -11,6 +11,9 @@ from torch import nn
 
 from passband.core.errors import PassbandError
 
+Size = tuple[int, int]
+Arguments = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -29,7 +32,7 @@ class Origin:
     """
 
     inner: nn.Module
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     source: str = ""
@@ -64,12 +67,13 @@ def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Mo
         module = factory(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         line = (str(error).splitlines() or [""])[0]
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
+        shown = {key: value for key, value in arguments.items() if value is not None}
+        given = ", ".join(f"{key}={value!r}" for key, value in shown.items()) or "no arguments"
+        reason = f"{type(error).__name__}: {line}"
         raise PassbandError(
-            f"model '{name}' cannot be made with {given}: {type(error).__name__}: {line}; change its arguments"
+            f"model '{name}' cannot be made with {given} ({reason}); change its arguments"
         ) from error
     if not isinstance(module, nn.Module):
-        raise PassbandError(
-            f"model '{name}' gave a {type(module).__name__}; its factory must return a torch.nn.Module"
-        )
+        came = type(module).__name__
+        raise PassbandError(f"model '{name}' gave a {came}; its factory must return a torch.nn.Module")
     return module

@@ -8,13 +8,14 @@ from typing import Any
 
 import timm
 from timm.data import infer_imagenet_subset
-from timm.models import get_pretrained_cfg, is_model
+from timm.models import get_pretrained_cfg, is_model, model_entrypoint
 from torch import nn
 
 from passband.core.errors import PassbandError, unknown
+from passband.core.options import parse_options
 from passband.models.downloads import explain_download
 from passband.models.metadata import OWN
-from passband.models.origin import Origin, call_factory, from_cfg, imagenet_names
+from passband.models.origin import Arguments, Origin, Size, call_factory, from_cfg, imagenet_names
 
 HUB = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -48,28 +49,33 @@ def from_timm(
     name: str,
     classes: int | None,
     channels: int,
-    size: tuple[int, int] | None,
+    size: Size | None,
     pretrained: bool,
-    arguments: dict[str, Any],
+    arguments: Arguments,
 ) -> Origin:
     """Make a network by timm's name.
 
     Raises:
-        PassbandError: for an unknown name, arguments that it does not take, a size that a network of fixed size
-            cannot be given, or weights that cannot be downloaded.
+        PassbandError: for an unknown name, arguments that it does not take, or weights that cannot be had.
     """
     cfg = cfg_of(name)
     if pretrained and cfg and not (cfg.get("url") or cfg.get("file") or cfg.get("hf_hub_id")):
         raise PassbandError(
             f"there are no pretrained weights of '{name}'; take it without, or give --weights FILE"
         )
+    if name.partition(".")[0] in OWN:
+        arguments = parse_options(model_entrypoint(name.partition(".")[0]), arguments, owner=f"model {name}")
     if size is not None and cfg.get("fixed_input_size"):
         arguments = {"img_size": size} | arguments
-    asked = arguments | {"pretrained": pretrained, "num_classes": classes, "in_chans": channels}
-    if channels == 3:
-        del asked["in_chans"]  # a few networks do not take it, and three is what all expect
+    asked = arguments | {"pretrained": pretrained}
+    if classes is not None:
+        asked["num_classes"] = classes
+    if channels != 3:  # a few networks do not take it, and three is what all expect
+        asked["in_chans"] = channels
     with explain_download(name):
         inner = call_factory(name, _factory(name), asked)
+    if getattr(inner, "num_classes", None) == 0:
+        raise PassbandError(f"'{name}' gives features and has no classes of its own; say how many (classes=)")
     found: Mapping[str, Any] = getattr(inner, "pretrained_cfg", {})
     return _origin(name, inner, found, bool(cfg) or name.startswith(HUB), arguments.get("img_size", size))
 
@@ -88,7 +94,7 @@ def _origin(
     ):  # passband's own have no data yet; without metadata timm fills in ImageNet's mean and std
         origin = replace(origin, mean=None, std=None, source="", plain=own)
     if size is not None:
-        origin = replace(origin, size=(size, size) if isinstance(size, int) else tuple(size))
+        origin = replace(origin, size=(size, size) if isinstance(size, int) else (size[0], size[1]))
     return replace(origin, class_names=_class_names(inner, cfg))
 
 

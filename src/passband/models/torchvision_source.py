@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torchvision.models
 
 from passband.core.errors import PassbandError, unknown
 from passband.models.downloads import explain_download
-from passband.models.origin import Origin, call_factory, imagenet_names
+from passband.models.origin import Arguments, Origin, Size, call_factory, imagenet_names
 
 PREFIX = "torchvision:"
 INCEPTIONS = ("googlenet", "inception_v3")
@@ -18,15 +16,15 @@ def from_torchvision(
     name: str,
     classes: int | None,
     channels: int,
-    size: tuple[int, int] | None,
+    size: Size | None,
     pretrained: bool,
-    arguments: dict[str, Any],
+    arguments: Arguments,
 ) -> Origin:
     """Make a network by torchvision's name; mean, std and size come from the transforms of its best weights.
 
     Raises:
-        PassbandError: for an unknown name, arguments that it does not take, channels other than 3, a number of
-            classes other than the weights', or weights that cannot be downloaded.
+        PassbandError: for an unknown name, arguments that it does not take, channels other than 3, a number
+            of classes other than the weights', or weights that cannot be had.
     """
     short = name.removeprefix(PREFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -40,8 +38,8 @@ def from_torchvision(
     transforms, categories = weights.transforms(), weights.meta["categories"]
     if pretrained and classes not in (None, len(categories)):
         raise PassbandError(
-            f"torchvision's weights of '{short}' have {len(categories)} classes; got {classes}: take it without "
-            "pretrained weights, or timm's model, whose head is made anew"
+            f"torchvision's weights of '{short}' have {len(categories)} classes; got {classes}: take it "
+            "without pretrained weights, or timm's model, whose head is made anew"
         )
     asked = dict(arguments)
     if classes is not None and not pretrained:

@@ -42,8 +42,8 @@ class WeightsFile:
 def read_weights(path: Path) -> WeightsFile:
     """Read safetensors (by suffix) or a PyTorch checkpoint, in which no code is ever run.
 
-    A checkpoint may hold its tensors under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``, looked
-    for in this order, as timm does.
+    A checkpoint may hold its tensors under ``state_dict_ema``, ``model_ema``, ``state_dict`` or ``model``,
+    looked for in this order, as timm does.
 
     Raises:
         PassbandError: when the file is missing, damaged, holds code or holds no tensors.
@@ -102,8 +102,8 @@ def _damaged(path: Path, error: Exception) -> PassbandError:
 def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
     """Load weights into a network, all of them or none.
 
-    A prefix that every name carries (``module.``, ``model.``, ``inner.``, ``_orig_mod.``) is dropped. A classifier's
-    weights are those of its inner network.
+    A prefix that every name carries (``module.``, ``model.``, ``inner.``, ``_orig_mod.``) is dropped. A
+    classifier's weights are those of its inner network.
 
     Raises:
         PassbandError: as ``read_weights``, when names or shapes differ, or when a value is not finite.
@@ -150,7 +150,7 @@ def _check_fit(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Ten
             f"{len(shapes)} differ in shape, first '{name}': {came} in the file, {needed} in the model"
         )
     raise PassbandError(
-        f"{source} is of another architecture: {'; '.join(parts)}; give the model and its arguments as trained"
+        f"{source} is of another architecture: {'; '.join(parts)}; give the model as it was trained"
     )
 
 
@@ -166,7 +166,7 @@ def _check_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_weights(model: Classifier, path: Path) -> Path:
-    """Write the inner network's weights as safetensors, with mean, std and class names in the file's metadata.
+    """Write the inner network's weights as safetensors, with mean, std and class names as metadata.
 
     The file loads in plain timm, and in ``create(..., weights=path)`` without ``--mean/--std``.
     """
