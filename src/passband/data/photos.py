@@ -53,7 +53,7 @@ def photos(split: Split) -> ImageSet:
 
     Rows 0-87 of every 144 of a photograph serve training and rows 96-135 testing, so that no test patch
     touches a training patch; patches within a split overlap. A patch is the luminance (ITU-R 601), brought to
-    mean 0.5 and standard deviation 0.125 (both up to rounding to 8 bits) and repeated to three channels. Nearly
+    mean 0.5 and standard deviation 0.125 (up to rounding to 8 bits) and repeated to three channels. Nearly
     flat patches are left out, and so are those whose brightest or darkest pixel would have to be clipped. All
     classes have equally many patches, so chance is one in fifteen, and a patch's mean, contrast and color say
     nothing about its class.

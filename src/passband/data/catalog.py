@@ -1,0 +1,181 @@
+"""Every data set by its name: ``photos``, ``fashion-mnist``, ``folder:PATH`` …"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from passband.core.errors import PassbandError, unknown
+from passband.core.spec import ImageSpec
+from passband.core.store import data_folder
+from passband.data.dataset import ImageSet, derive, fingerprint, permutation
+from passband.data.decode import Decoded, Kind, decoded, read_file
+from passband.data.fitting import Fitting, pad
+from passband.data.folders import Listing, list_classes, list_flat
+from passband.data.photos import photos
+from passband.data.readers import READERS, read
+
+Split = Literal["train", "test"]
+Chosen = tuple[int | None, int]
+"""A limit and the seed of the permutation that it cuts."""
+
+JPEG_NOTE = (
+    "cifar10-jpeg: every image went through JPEG, which alters the high frequencies; numbers on it are not "
+    "comparable with numbers on CIFAR-10"
+)
+_KINDS: dict[Kind, str] = {
+    "gray": "are gray and were repeated to three channels",
+    "transparent": "have transparency, which was dropped (the hidden colors show)",
+}
+
+
+def load(
+    name: str,
+    split: Split = "test",
+    *,
+    size: tuple[int, int] | None = None,
+    spec: ImageSpec | None = None,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> ImageSet:
+    """Load a data set.
+
+    Args:
+        name: ``photos``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``cifar10-jpeg``,
+            ``folder:PATH`` with class folders in ``train/`` and in ``test/`` or ``val/``, or ``images:PATH``,
+            a flat folder.
+        split: ``"train"`` or ``"test"``; a flat folder is the same in both.
+        size: Height and width to come to: smaller images are zero-padded evenly, larger ones go through
+            timm's evaluation transform.
+        spec: The model that will see the images; its size and its way to it count in place of ``size``.
+        data_dir: Where sets lie; ``$PASSBAND_DATA``, else the user's cache folder, when not given.
+        limit: Take the first so many of one fixed permutation; only these are decoded.
+        seed: Of that permutation.
+        skip_bad: Leave image files out that cannot be read, and count them in the notes.
+
+    Raises:
+        PassbandError: for an unknown name, data that is not there or cannot be read, a file that is bad.
+    """
+    if split not in ("train", "test"):
+        raise unknown("split", split, ("train", "test"))
+    fitting, chosen = Fitting.of(size, spec), (limit, seed)
+    kind, colon, path = name.partition(":")
+    if colon and kind == "folder":
+        return _files(name, list_classes(Path(path).expanduser(), split), fitting, chosen, skip_bad, kind)
+    if colon and kind == "images":
+        return _files(name, list_flat(Path(path).expanduser()), fitting, chosen, skip_bad, kind)
+    root = data_folder() if data_dir is None else Path(data_dir).expanduser()
+    if name == "cifar10-jpeg":
+        return _files(name, _cifar10_jpeg(root, split), fitting, chosen, skip_bad, name, (JPEG_NOTE,))
+    if name == "photos":
+        return _fit(photos(split), fitting, chosen)
+    if name in READERS:
+        return _fit(_array_set(name, split, root), fitting, chosen)
+    forms = [*READERS, "photos", "cifar10-jpeg", "folder:PATH", "images:PATH"]
+    raise unknown("data set", name, forms, hint="a folder of yours is folder:PATH or images:PATH")
+
+
+def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:
+    """List every set: its name, a line about it, and where its data is looked for."""
+    root = data_folder() if data_dir is None else data_dir
+    read_here = [(name, reader.line, str(root / reader.folder)) for name, reader in READERS.items()]
+    return (
+        ("photos", "patches of photographs, 32x32 gray, 15 classes, 3,600 + 825", "built in (scikit-image)"),
+        *read_here,
+        ("cifar10-jpeg", "CIFAR-10 after JPEG, 32x32, 10 classes", str(root / "cifar10-jpeg")),
+        ("folder:PATH", "your class folders in PATH/train and PATH/test or PATH/val", "PATH"),
+        ("images:PATH", "your flat folder of images without labels", "PATH"),
+    )
+
+
+def _array_set(name: str, split: Split, root: Path) -> ImageSet:
+    pixels, labels, classes = read(name, split, root)
+    mark = fingerprint(f"{name}/{split}", pixels, labels)
+    if pixels.ndim == 3:
+        pixels = np.repeat(pixels[..., None], 3, axis=3)
+    return ImageSet(name, pixels, labels, classes, mark)
+
+
+def _cifar10_jpeg(root: Path, split: Split) -> Listing:
+    if not (root / "cifar10-jpeg").is_dir():
+        raise PassbandError(
+            f"cifar10-jpeg is not in {root}; `passband data cifar10-jpeg` makes it from CIFAR-10, or name "
+            "another folder with --data-dir or PASSBAND_DATA"
+        )
+    return list_classes(root / "cifar10-jpeg", split)
+
+
+def _fit(whole: ImageSet, fitting: Fitting, chosen: Chosen) -> ImageSet:
+    """Cut a set that lies in memory to the limit and bring it to size."""
+    taken = whole if chosen[0] is None else whole.take(*chosen)
+    if fitting.leaves(taken.size):
+        return taken
+    mark, target = derive(taken.fingerprint, str(fitting)), fitting.size
+    if target and fitting.fit == "pad" and taken.size[0] <= target[0] and taken.size[1] <= target[1]:
+        return replace(taken, images=pad(taken.images, target), fingerprint=mark)
+    fit = fitting.maker()
+    ready = decoded(mark, taken.ids, lambda i: (fit(taken.images[i]), ""), what=taken.name)
+    return replace(taken, images=ready.images, fingerprint=mark)
+
+
+def _files(
+    name: str,
+    listing: Listing,
+    fitting: Fitting,
+    chosen: Chosen,
+    skip_bad: bool,
+    kind: str,
+    notes: tuple[str, ...] = (),
+) -> ImageSet:
+    """Decode the files of a folder, or as many as the limit asks for, once."""
+    order = np.arange(len(listing.files)) if chosen[0] is None else permutation(len(listing.files), *chosen)
+    fit, paths = fitting.maker(), [listing.root / listing.files[i] for i in order]
+
+    def one(index: int) -> tuple[np.ndarray, Kind]:
+        pixels, done = read_file(paths[index])
+        return fit(pixels), done
+
+    ready = decoded(
+        _cache_key(listing, order, fitting), list(map(str, paths)), one, skip_bad=skip_bad, what=name
+    )
+    kept = order[ready.kept]
+    mark = _fingerprint(kind, listing, fitting)
+    if not np.array_equal(kept, np.arange(len(listing.files))):
+        mark = derive(mark, "subset", kept.astype(np.int64).tobytes())
+    return ImageSet(
+        name=name,
+        images=ready.images,
+        labels=np.array(listing.labels, dtype=np.int64)[kept] if listing.labels else None,
+        class_names=listing.class_names,
+        fingerprint=mark,
+        notes=notes + _notes(name, ready, len(paths)),
+        ids=tuple(listing.files[i] for i in kept),
+    )
+
+
+def _cache_key(listing: Listing, order: np.ndarray, fitting: Fitting) -> str:
+    lines = [str(listing.root.resolve()), repr(fitting)]
+    lines += [f"{listing.files[i]}\t{listing.sizes[i]}\t{listing.times[i]}" for i in order]
+    return "\n".join(lines)
+
+
+def _fingerprint(kind: str, listing: Listing, fitting: Fitting) -> str:
+    digest = hashlib.sha256(f"{kind}\n{listing.root.name if listing.labels else ''}\n{fitting!r}\n".encode())
+    for file, size in zip(listing.files, listing.sizes, strict=True):
+        digest.update(f"{file}\t{size}\n".encode())
+    return digest.hexdigest()
+
+
+def _notes(name: str, ready: Decoded, asked: int) -> tuple[str, ...]:
+    said = [
+        f"{name}: {count} of {asked} images {_KINDS[kind]}" for kind, count in sorted(ready.kinds.items())
+    ]
+    if ready.bad:
+        said.append(f"{name}: {len(ready.bad)} of {asked} images were left out; the first: {ready.bad[0]}")
+    return tuple(said)
