@@ -13,7 +13,13 @@ from passband.core.results import Axis, Column, Curve, Gallery, Map, Picture, Sc
 RADII = (2, 4, 8, 12, 16)
 HOSTILE = "<script>alert(1)</script>"
 COMMAND = "passband probe resnet18 --data folder:photos --only bands,robustness"
-HOW = {"probe": "bands", "band": "low disc r<=12", "radii": [2, 4, 8, 12, 16], "seeds": [0], "precision": "float32"}
+HOW = {
+    "probe": "bands",
+    "band": "low disc r<=12",
+    "radii": [2, 4, 8, 12, 16],
+    "seeds": [0],
+    "precision": "float32",
+}
 
 
 def photograph(name: str, height: int, width: int) -> np.ndarray:
@@ -28,14 +34,17 @@ def photograph(name: str, height: int, width: int) -> np.ndarray:
 
 
 def gallery(name: str = "bands.pictures", **changes: object) -> Gallery:
-    """Return a gallery with a slider: an even and an odd size, a hostile class name, one of ImageNet's size."""
+    """Return a gallery with a slider: even and odd sizes, a hostile class name, a large image."""
     shots = [("astronaut", 32, 32), ("coffee", 28, 30), ("camera", 33, 32), ("chelsea", 224, 224)]
     pictures = []
     for place, (title, height, width) in enumerate(shots):
         truth = HOSTILE if place == 1 else title
         sides = {
             side: [
-                {"prediction": truth if (radius > 4) == (side == "low") else "grass", "confidence": 0.25 + radius / 64}
+                {
+                    "prediction": truth if (radius > 4) == (side == "low") else "grass",
+                    "confidence": 0.25 + radius / 64,
+                }
                 for radius in RADII
             ]
             for side in ("low", "high")
@@ -49,7 +58,13 @@ def gallery(name: str = "bands.pictures", **changes: object) -> Gallery:
             )
         )
     given = {"radii": list(RADII), "shape": "disc", "edge": "inclusive", "unit": "pixel"} | changes
-    return Gallery(name=name, title="What each side of the cut-off shows", pictures=tuple(pictures), view="bands", data=given)
+    return Gallery(
+        name=name,
+        title="What each side of the cut-off shows",
+        pictures=tuple(pictures),
+        view="bands",
+        data=given,
+    )
 
 
 def curve(name: str = "bands.accuracy", shift: float = 0.0) -> Curve:
@@ -63,13 +78,17 @@ def curve(name: str = "bands.accuracy", shift: float = 0.0) -> Curve:
         y=Axis(name="accuracy", unit="fraction"),
         series=(_line("low-pass", low), _line("high-pass", high)),
         how=HOW,
-        notes=("The low-pass keeps r <= cut-off; the high-pass is the rest, so that both add up to the image.",),
+        notes=(
+            "The low-pass keeps r <= cut-off; the high-pass is the rest, so that both add up to the image.",
+        ),
     )
 
 
 def _line(name: str, values: tuple[float | None, ...]) -> Series:
     ends = [(None, None) if value is None else (value - 0.031, value + 0.033) for value in values]
-    return Series(name=name, values=values, low=tuple(a for a, _ in ends), high=tuple(b for _, b in ends), n=1000)
+    return Series(
+        name=name, values=values, low=tuple(a for a, _ in ends), high=tuple(b for _, b in ends), n=1000
+    )
 
 
 def envelope() -> Curve:
@@ -128,16 +147,24 @@ def table(name: str = "robustness.table") -> Table:
 def kernels() -> Gallery:
     """Return small gray pictures."""
     noise = np.random.default_rng(0).integers(0, 255, (12, 7, 7), dtype=np.uint8)
-    pictures = tuple(Picture(image=item, caption=f"filter {k}", data={"peak": 0.1 * k}) for k, item in enumerate(noise))
+    pictures = tuple(
+        Picture(image=item, caption=f"filter {k}", data={"peak": 0.1 * k}) for k, item in enumerate(noise)
+    )
     return Gallery(name="kernels.pictures", title="Filters of the first layer", pictures=pictures, how=HOW)
 
 
 def scalar() -> Scalar:
     """Return one fraction with its interval."""
     return Scalar(
-        name="bands.clean", title="Accuracy on untouched images", value=0.9134, low=0.8944, high=0.9293, n=1000,
-        unit="fraction", how=HOW,
-    )  # fmt: skip
+        name="bands.clean",
+        title="Accuracy on untouched images",
+        value=0.9134,
+        low=0.8944,
+        high=0.9293,
+        n=1000,
+        unit="fraction",
+        how=HOW,
+    )
 
 
 def claims() -> tuple[Judged, ...]:
@@ -152,11 +179,17 @@ def claims() -> tuple[Judged, ...]:
     )
     return tuple(
         Judged(
-            name=f"claim {k}", sentence="Learning only the channel mixing costs little accuracy.", place="table 1",
-            verdict=verdict, margin=margin, low=low, high=high, **shared,
+            name=f"claim {k}",
+            sentence="Learning only the channel mixing costs little accuracy.",
+            place="table 1",
+            verdict=verdict,
+            margin=margin,
+            low=low,
+            high=high,
+            **shared,
         )
         for k, (verdict, margin, low, high) in enumerate(verdicts)
-    )  # fmt: skip
+    )
 
 
 def answer() -> Answer:

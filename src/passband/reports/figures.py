@@ -14,7 +14,7 @@ from markupsafe import Markup
 from passband.core.results import Cell, Column, Curve, Gallery, Map, Picture, Result, Scalar, Table
 from passband.reports.chart import chart, legend
 from passband.reports.heatmap import data_uri, heat_map
-from passband.reports.text import MISSING, column, interval, label, plain, quantity, words
+from passband.reports.text import MISSING, anchor, column, interval, label, plain, quantity, words
 
 Rows = Sequence[Sequence[object]]
 
@@ -56,12 +56,13 @@ class Figure:
     slider: dict[str, Any] | None = None
 
 
-def figure(result: Result, command: str) -> Figure:
+def figure(result: Result, command: str, prefix: str = "figure") -> Figure:
     """Prepare a result for the page.
 
     Args:
         result: The result.
         command: The command that makes it again, unless the result names its own.
+        prefix: How the figure's address in the page begins.
     """
     parts: dict[str, Any]
     if isinstance(result, Scalar):
@@ -78,7 +79,7 @@ def figure(result: Result, command: str) -> Figure:
             parts["slider"] = result.data | {"pictures": [picture.data for picture in result.pictures]}
     return Figure(
         result=result,
-        anchor=_anchor(result.name),
+        anchor=anchor(prefix, result.name),
         how=[(words(key), plain(value)) for key, value in result.how.items() if key != "command"],
         command=str(result.how.get("command") or command),
         csv=_csv_uri(csv_rows(result)),
@@ -207,7 +208,3 @@ def _thumbnail(picture: Picture, view: str) -> Thumbnail:
         height=round(shown * height / width),
         pixelated=width < 128,
     )
-
-
-def _anchor(name: str) -> str:
-    return "figure-" + "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)

@@ -40,7 +40,7 @@ class BandSlider {
   // Take the image's pixels and transform them, once; gray images have one channel.
   read(picture) {
     const width = this.width = picture.naturalWidth, height = this.height = picture.naturalHeight;
-    const canvas = this.canvas("image"), context = canvas.getContext("2d", { willReadFrequently: true });
+    const context = this.context("image");
     context.drawImage(picture, 0, 0);
     const pixels = context.getImageData(0, 0, width, height).data;
     const channels = [0, 1, 2].map((c) => Float64Array.from({ length: width * height }, (_, k) => pixels[4 * k + c]));
@@ -49,12 +49,13 @@ class BandSlider {
     this.spectra = this.channels.map((values) => fourier.forward(values, height, width));
   }
 
-  canvas(part) {
+  // Pixels are written and read here, never drawn by a graphics card.
+  context(part) {
     const canvas = this.panels[part].querySelector("canvas");
     canvas.width = this.width;
     canvas.height = this.height;
     canvas.classList.toggle("pixels", this.width < 128);
-    return canvas;
+    return canvas.getContext("2d", { willReadFrequently: true });
   }
 
   // Let the slider run from nothing to the whole image.
@@ -79,7 +80,7 @@ class BandSlider {
     const cutoff = Number(this.range.value), band = { ...this.band, cutoff };
     const weights = fourier.mask(this.height, this.width, band);
     const low = fourier.lowPass(this.spectra, weights, this.height, this.width);
-    const high = low.map((values, c) => values.map((value, k) => 127.5 + this.channels[c][k] - value));
+    const high = low.map((values, c) => values.map((value, k) => 128 + this.channels[c][k] - value));
     this.paint("low", low);
     this.paint("high", high);
     this.paintSpectrum(weights);
@@ -89,7 +90,7 @@ class BandSlider {
   }
 
   paint(part, channels) {
-    const context = this.canvas(part).getContext("2d"), image = context.createImageData(this.width, this.height);
+    const context = this.context(part), image = context.createImageData(this.width, this.height);
     for (let k = 0; k < this.width * this.height; k++) {
       for (let c = 0; c < 3; c++) image.data[4 * k + c] = Math.round(channels[channels.length > 1 ? c : 0][k]);
       image.data[4 * k + 3] = 255;
@@ -104,7 +105,7 @@ class BandSlider {
       this.spectra.reduce((sum, { re, im }) => sum + re[k] * re[k] + im[k] * im[k], 0));
     const logs = power.map((value) => Math.log1p(Math.sqrt(value)));
     const top = logs.reduce((most, value, k) => (k ? Math.max(most, value) : most), 1e-9);
-    const context = this.canvas("spectrum").getContext("2d"), image = context.createImageData(width, height);
+    const context = this.context("spectrum"), image = context.createImageData(width, height);
     let kept = 0, all = 0;
     for (let k = 0; k < size; k++) {
       if (k) { kept += weights[k] * power[k]; all += power[k]; }

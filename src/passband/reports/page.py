@@ -19,7 +19,8 @@ from passband.core.claims import Judged
 from passband.core.results import Result, Table
 from passband.core.store import write_atomic
 from passband.reports.figures import Figure, figure
-from passband.reports.text import interval, plain, quantity, words
+from passband.reports.overlay import overlays
+from passband.reports.text import anchor, interval, plain, quantity, words
 
 SCRIPTS = ("fourier.js", "page.js")
 # Shown elsewhere on the page than in the list at its head.
@@ -44,6 +45,7 @@ class Ruling:
     margin: str
     interval: str
     smallest: str
+    seeds: str
 
 
 def write(folder: Path) -> Path:
@@ -66,7 +68,7 @@ def render(answer: Answer) -> str:
     """
     command = str(answer.head.get("command", ""))
     first, rest = _parted(answer)
-    sections = list(_sections(rest, command))
+    sections = [*_overlaid(rest, command), *_sections(rest, command)]
     script = "\n".join(_source(name) for name in SCRIPTS)
     return _environment().get_template("page.html.j2").render(
         title=str(answer.head.get("title") or "passband report"),
@@ -125,16 +127,24 @@ def _sections(results: Sequence[Result], command: str) -> Iterator[Section]:
     for result in results:
         case, _, name = result.name.rpartition("/")
         groups.setdefault(case, {}).setdefault(name.partition(".")[0], []).append(result)
-    for number, (case, probes) in enumerate(groups.items()):
+    for case, probes in groups.items():
         for probe, members in probes.items():
-            anchor = f"section-{number}-{''.join(letter if letter.isalnum() else '-' for letter in probe)}"
-            yield Section(case, probe, anchor, tuple(figure(result, command) for result in members))
+            place = anchor("section", f"{case}/{probe}")
+            yield Section(case, probe, place, tuple(figure(result, command) for result in members))
+
+
+def _overlaid(results: Sequence[Result], command: str) -> Iterator[Section]:
+    if drawings := overlays(results):
+        figures = tuple(figure(drawing, command, "overlay") for drawing in drawings)
+        yield Section("", "Side by side", "side-by-side", figures)
 
 
 def _ruling(claim: Judged) -> Ruling:
+    seeds = f"{claim.seeds} seed" + ("" if claim.seeds == 1 else "s")
     return Ruling(
         claim=claim,
         margin=quantity(claim.margin, claim.unit, signed=True),
         interval=interval(claim.low, claim.high, claim.unit, signed=True),
         smallest=quantity(claim.smallest, claim.unit) if claim.smallest else "",
+        seeds="" if f"{claim.seeds} seed" in claim.interval else seeds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,16 @@ def displayed(unit: str) -> tuple[float, str]:
 def words(key: str) -> str:
     """Turn a key of JSON into words."""
     return key.replace("_", " ")
+
+
+def anchor(prefix: str, name: str) -> str:
+    """Make an address in the page from any name; the sum at its end keeps like names apart.
+
+    >>> anchor("figure", "bands.accuracy")
+    'figure-bands-accuracy-d074'
+    """
+    plain_letters = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)
+    return f"{prefix}-{plain_letters}-{zlib.crc32(name.encode()) & 0xFFFF:04x}"
 
 
 def label(name: str, unit: str) -> str:
@@ -58,11 +69,20 @@ def number(value: float, places: int | None = None, *, signed: bool = False) -> 
     """Write a number with ``places`` decimals, or with three digits where that is None.
 
     >>> number(1234.5, 1), number(-0.00001234), number(3.21, 1, signed=True)
-    ('1,234.5', '−1.23e−05', '+3.2')
+    ('1,234.5', '−1.23·10⁻⁵', '+3.2')
     """
     sign = "+" if signed else ""
     text = f"{value:{sign}.3g}" if places is None else f"{value:{sign},.{places}f}"
-    return text.replace("-", "−")
+    return _powers(text).replace("-", "−")
+
+
+def _powers(text: str) -> str:
+    """Write ``1.2e-05`` as people do."""
+    digits, found, power = text.partition("e")
+    if not found:
+        return text
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if digits == "1" else f"{digits}·10{raised}"
 
 
 def column(values: Sequence[Cell], unit: str) -> list[str]:
