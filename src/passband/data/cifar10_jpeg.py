@@ -1,4 +1,4 @@
-"""CIFAR-10 as JPEG files in class folders: a set like the JPEG copies that go around, made from the original."""
+"""CIFAR-10 as JPEG files in class folders, made from the original."""
 
 from __future__ import annotations
 

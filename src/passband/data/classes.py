@@ -16,9 +16,9 @@ CURE = "--truth prediction measures agreement with the model's own prediction"
 def match_classes(dataset: ImageSet, spec: ImageSpec) -> ImageSet:
     """Return the set with labels that number the model's outputs.
 
-    Classes meet by name where both sides have names: a subset, or another order, is mapped (ImageNet folders are
-    named by WordNet ids). Where one side has none, an equal number of classes is taken to be in the same order,
-    and a note says so.
+    Classes meet by name where both sides have names: a subset, or another order, is mapped (ImageNet folders
+    are named by WordNet ids). Where one side has none, an equal number of classes is taken to be in the same
+    order, and a note says so.
 
     Args:
         dataset: With labels.
@@ -53,8 +53,8 @@ def _by_name(dataset: ImageSet, spec: ImageSpec) -> ImageSet:
     strange = [name for name in ours if name not in place]
     if strange:
         raise PassbandError(
-            f"{len(strange)} of {dataset.name}'s {len(ours)} classes are not among the model's {spec.classes} "
-            f"(the first: '{strange[0]}'; the model's first: '{theirs[0]}'); {CURE}"
+            f"{len(strange)} of {dataset.name}'s {len(ours)} classes are not among the model's "
+            f"{spec.classes} (the first: '{strange[0]}'; the model's first: '{theirs[0]}'); {CURE}"
         )
     table = np.array([place[name] for name in ours], dtype=np.int64)
     return replace(

@@ -66,7 +66,7 @@ class Fitting:
             if self.leaves((height, width)):
                 return image
             if self.fit == "pad" and height <= size[0] and width <= size[1]:
-                return pad(image[None], size)[0]
+                return pad(image[None], size).reshape(*size, 3)
             return evaluation(image)
 
         return fitted

@@ -19,20 +19,20 @@ RESCALINGS = ("max", "none", "clip")
 def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", "clip"] = "max") -> ImageSet:
     """Return the set with every image reduced to ``band``, filtered as its batches are made.
 
-    A low band overshoots [0, 1] and a high one is signed, so images come as floats outside of it; the set's notes
-    say by how much (on up to 256 of its images) and how they were rescaled.
+    A low band overshoots [0, 1] and a high one is signed, so images come as floats outside of it; the set's
+    notes say by how much (on up to 256 of its images) and how they were rescaled.
 
     Args:
         dataset: What to filter; views add up.
         band: What is kept.
-        rescale: ``"max"`` divides each image by its own maximum and keeps negative values, ``"none"`` leaves the
-            copies as they are, ``"clip"`` cuts to [0, 1]. An empty copy (all zeros) stays empty.
+        rescale: ``"max"`` divides each image by its own maximum and keeps negative values, ``"none"`` leaves
+            the copies as they are, ``"clip"`` cuts to [0, 1]. An empty copy (all zeros) stays empty.
 
     Raises:
         PassbandError: for an unknown rescaling.
 
-    **Source**: high-frequency, table 1 and its code. **Differs**: a copy that holds nothing is not divided by its
-    maximum; original training images are not rescaled.
+    **Source**: high-frequency, table 1 and its code.
+    **Differs**: a copy that holds nothing is not divided by its maximum; original images are not rescaled.
     """
     if rescale not in RESCALINGS:
         raise unknown("rescaling", rescale, RESCALINGS)
