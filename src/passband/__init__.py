@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from passband.core.recipe import Recipe
     from passband.models.create import create
     from passband.sweeps.probing import load, probe
-    from passband.train.run import train
     from passband.weights.learn import learn
 
 _HOMES = {
@@ -31,7 +30,6 @@ _HOMES = {
     "learn": "passband.weights.learn",
     "load": "passband.sweeps.probing",
     "probe": "passband.sweeps.probing",
-    "train": "passband.train.run",
 }
 
 __all__ = [
@@ -45,17 +43,13 @@ __all__ = [
     "learn",
     "load",
     "probe",
-    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'passband' has no attribute '{name}'")
-    # A room is named like what it holds (train, probe …): importing it would put the room in the name's place.
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from passband.core.errors import PassbandError, unknown
 from passband.core.options import fraction, split_assignments
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
 class Part(BaseModel):
@@ -26,7 +34,9 @@ class Part(BaseModel):
     @classmethod
     def _numbers(cls, fields: Any) -> Any:
         # YAML 1.1 reads 1e-3 as a string: a number is meant.
-        return {key: _number(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
+        if not isinstance(fields, dict):
+            return fields
+        return {key: value if key == "name" else _number(value) for key, value in fields.items()}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -180,13 +190,6 @@ class Recipe(BaseModel):
         fields["data"] = {**fields["data"], "name": fields["data"]["name"].partition(":")[0]}
         document = json.dumps({"recipe": _canonical(fields), "data": data}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _canonical(value: Any) -> Any:

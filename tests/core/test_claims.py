@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from passband.core.claims import Claim, judge
+from passband.core.scale import Scale
+
+CLAIM = Claim("gap", "A beats B.", "paper, table 1", lambda rows: _gap(rows))
+
+
+def _gap(rows):
+    values = {row["case"]: row.get("accuracy") for row in rows}
+    return None if values.get("a") is None or values.get("b") is None else values["a"] - values["b"]
+
+
+def rows(*gaps: float | None):
+    found = []
+    for seed, gap in enumerate(gaps):
+        found.append({"case": "a", "seed": seed, "accuracy": None if gap is None else 50 + gap})
+        found.append({"case": "b", "seed": seed, "accuracy": 50.0})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [((5.0, 6.0, 5.5), "holds"), ((-5.0, -6.0, -5.5), "fails"), ((5.0, -6.0, 1.0), "undecided"), ((None,), "not measured")],
+)
+def test_verdicts_over_seeds(gaps, verdict) -> None:
+    assert judge(CLAIM, rows(*gaps), Scale.SMALL).verdict == verdict
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    gaps = [1.0, 4.0, 2.5, 3.0]
+    found = judge(CLAIM, rows(*gaps), Scale.SMALL)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(gaps), scale=stats.sem(gaps))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_below_its_scale_a_claim_is_not_judged() -> None:
+    found = judge(CLAIM, rows(5.0, 6.0, 5.5), Scale.SMOKE)
+    assert found.verdict == "not judged at this scale"
+    assert found.margin == pytest.approx(5.5)
+
+
+def test_one_seed_is_judged_by_resampled_images() -> None:
+    scores = np.array([1.0] * 90 + [0.0] * 10), np.array([1.0] * 10 + [0.0] * 90)
+
+    def resample(generator):
+        index = generator.integers(100, size=100)
+        return [{"case": c, "seed": 0, "accuracy": 100 * s[index].mean()} for c, s in zip("ab", scores, strict=True)]
+
+    found = judge(CLAIM, rows(80.0), Scale.SMALL, resample)
+    assert found.verdict == "holds" and "bootstrap" in found.interval
+    # 80 paired differences of one and 20 of zero: the bootstrap's spread is that of their mean.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.8 * 0.2 / 100), rel=0.15)
+
+
+def test_one_seed_without_images_stays_undecided() -> None:
+    assert judge(CLAIM, rows(80.0), Scale.SMALL).verdict == "undecided"
