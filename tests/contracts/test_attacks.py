@@ -1,0 +1,163 @@
+"""What holds for every registered attack."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from passband.attacks.registry import ATTACKS, make
+from passband.core.errors import PassbandError
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(288, 5),
+    )
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        model(torch.rand(64, 3, 8, 8))  # running statistics that are not the initial ones
+    return model
+
+
+def images(count: int = 6, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 8, 8), generator=generator) / 255
+
+
+LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
+
+every_attack = pytest.mark.parametrize("name", list(ATTACKS))
+
+
+@every_attack
+def test_is_a_printable_value(name: str) -> None:
+    attack = make(name)
+    assert is_dataclass(attack) and make(name) == attack and hash(attack) == hash(make(name))
+    namespace = {type(attack).__name__: ATTACKS[name]}
+    assert eval(repr(attack), namespace) == attack
+
+
+@every_attack
+@settings(max_examples=25, deadline=None)
+@given(gray_levels=st.integers(0, 255), seed=st.integers(0, 2**32), ends=st.booleans())
+def test_stays_in_the_ball_and_in_the_range(name: str, gray_levels: int, seed: int, ends: bool) -> None:
+    eps = gray_levels / 255
+    untouched = images(seed=seed).round() if ends else images(seed=seed)
+    adversarial = make(name).at(eps)(network(), untouched, LABELS)
+    assert adversarial.dtype == untouched.dtype and adversarial.shape == untouched.shape
+    assert float(adversarial.min()) >= 0 and float(adversarial.max()) <= 1
+    # float32 rounds ε and x + δ once each, by at most 2^-25 below 1.
+    assert float((adversarial.double() - untouched.double()).abs().max()) <= eps + 2**-24
+
+
+@every_attack
+def test_zero_eps_changes_nothing(name: str) -> None:
+    untouched = images()
+    assert torch.equal(make(name).at(0)(network(), untouched, LABELS), untouched)
+
+
+@every_attack
+def test_raises_the_loss_and_leaves_its_arguments(name: str) -> None:
+    model, untouched, labels = network().eval(), images(), LABELS.clone()
+    kept = untouched.clone()
+    adversarial = make(name)(model, untouched, labels)
+    loss = nn.CrossEntropyLoss(reduction="none")
+    with torch.no_grad():
+        assert (loss(model(adversarial), labels) > loss(model(untouched), labels)).all()
+    assert torch.equal(untouched, kept) and torch.equal(labels, LABELS) and not adversarial.requires_grad
+
+
+@every_attack
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_leaves_the_model_as_it_was(name: str, mode: str) -> None:
+    model = network()
+    model.train()
+    model[1].eval()
+    model[5].weight.requires_grad_(False)
+    gradient = torch.ones_like(model[0].weight)
+    model[0].weight.grad = gradient
+    seen: list[list[bool]] = []
+    hook = model.register_forward_hook(lambda *_: seen.append([part.training for part in model.modules()]))
+    modes = [part.training for part in model.modules()]
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    make(name, {"mode": mode})(model, images(), LABELS)
+    assert [part.training for part in model.modules()] == modes
+    learns = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
+    assert [key for key, learn in learns.items() if not learn] == ["5.weight"]
+    assert model[0].weight.grad is gradient and bool((gradient == 1).all())
+    assert all(p.grad is None for key, p in model.named_parameters() if key != "0.weight")
+    assert hook.id in model._forward_hooks and seen and all(set(s) == {mode == "train"} for s in seen)
+    changed = [key for key, value in model.state_dict().items() if not torch.equal(value, weights[key])]
+    # Training mode moves the running statistics, as a training step does; evaluation mode moves nothing.
+    assert (changed == []) if mode == "eval" else all(key.startswith("1.") for key in changed)
+
+
+@every_attack
+def test_model_is_given_back_after_an_error(name: str) -> None:
+    model = network().train()
+    with pytest.raises(PassbandError, match=r"labels lie in 0 to 4 for a model of 5 classes; got 0 to 5"):
+        make(name)(model, images(), LABELS.clamp(min=0) + (LABELS == 4))
+    assert all(part.training for part in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@every_attack
+def test_keeps_memory_format_and_type(name: str) -> None:
+    model, untouched = network(), images().contiguous(memory_format=torch.channels_last)
+    assert make(name)(model, untouched, LABELS).is_contiguous(memory_format=torch.channels_last)
+    assert make(name)(model, images(), LABELS).is_contiguous()
+    assert make(name)(model.double(), images().double(), LABELS).dtype == torch.float64
+
+
+@every_attack
+def test_depends_on_no_other_image_of_the_batch(name: str) -> None:
+    model, untouched = network().double(), images().double()
+    together = make(name)(model, untouched, LABELS)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    assert torch.equal(make(name)(model, untouched[order], LABELS[order]), together[order])
+    alone = [make(name)(model, untouched[i : i + 1], LABELS[i : i + 1]) for i in range(len(untouched))]
+    assert torch.equal(torch.cat(alone), together)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(lambda x: 2 * x, "divide by 255"), (lambda x: x - 1, "in"), (lambda x: x * float("nan"), "NaN")],
+)
+def test_refuses_pixels_out_of_range(name: str, wrong, message: str) -> None:
+    with pytest.raises(PassbandError, match=message) as caught:
+        make(name)(network(), wrong(images()), LABELS)
+    assert "\n" not in str(caught.value)
+
+
+@every_attack
+def test_refuses_a_model_that_gives_nan(name: str) -> None:
+    model = network()
+    model[5].bias.data[0] = float("nan")
+    with pytest.raises(PassbandError, match="the model gives NaN"):
+        make(name)(model, images(), LABELS)
+
+
+@every_attack
+@pytest.mark.parametrize("eps", [-0.1, 8, float("nan")])
+def test_refuses_a_radius_that_is_none(name: str, eps: float) -> None:
+    with pytest.raises(PassbandError, match="eps lies in 0 to 1"):
+        make(name).at(eps)
+
+
+@every_attack
+def test_unknown_option_names_the_nearest(name: str) -> None:
+    assert "eps" in {field.name for field in fields(ATTACKS[name])}
+    with pytest.raises(PassbandError, match="did you mean 'eps'"):
+        make(name, {"epss": "8/255"})
