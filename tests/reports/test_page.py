@@ -142,6 +142,21 @@ def test_csv_of_map_and_gallery() -> None:
     assert tuple(said[2]) == ("astronaut", "astronaut", "low", 2, "grass", 0.25 + 2 / 64)
 
 
+def test_gallery_without_measurements() -> None:
+    gallery = demo.gallery()
+    bare = gallery.model_copy(
+        update={"pictures": tuple(item.model_copy(update={"data": {}}) for item in gallery.pictures)}
+    )
+    assert _Reader(render(Answer({}, [bare]))).csv("bands.pictures")[1] == [
+        "astronaut",
+        "",
+        "full",
+        "",
+        "",
+        "",
+    ]
+
+
 def test_pictures_are_kept_exactly(read: _Reader) -> None:
     uris = [attrs["src"] or "" for tag, attrs in read.tags if tag == "img"]
     data = base64.b64decode(uris[0].partition("base64,")[2])

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from markupsafe import Markup
@@ -134,7 +135,7 @@ def _gallery_rows(gallery: Gallery) -> Rows:
         said = [("full", None, picture.data.get("full"))]
         for side in ("low", "high"):
             radii, measured = gallery.data.get("radii", ()), picture.data.get(side) or ()
-            said += [(side, radius, item) for radius, item in zip(radii, measured, strict=True)]
+            said += [(side, radius, item) for radius, item in zip_longest(radii, measured)]
         for side, radius, item in said:
             item = item if isinstance(item, dict) else {"prediction": item}
             found = (side, radius, item.get("prediction"), item.get("confidence"))
