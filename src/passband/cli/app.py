@@ -48,6 +48,7 @@ def probe(
     pretrained: Annotated[bool, typer.Option(help="Whether a library's model comes with its trained weights.")] = True,
     mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First N images of one fixed permutation.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of that permutation and of the attacks' random starts.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Images per batch; results do not depend on it.")] = 128,
@@ -65,7 +66,7 @@ def probe(
     statistics = tuple[float, ...] | None
     planned = probing.plan(only, settings or [], seed)
     asked = probing.load(
-        model, weights=weights, pretrained=pretrained, device=probing.torch_device(device),
+        model, weights=weights, pretrained=pretrained, size=size, device=probing.torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
     )  # fmt: skip
     batches = probing.images_for(

@@ -34,7 +34,7 @@ def parse_options(part: Callable[..., Any], given: Mapping[str, Any], *, owner: 
         PassbandError: for a name that ``part`` does not take, or a value that its annotation refuses.
     """
     known = defaults(part)
-    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
+    hints = get_type_hints(part.__init__ if inspect.isclass(part) else inspect.unwrap(part))
     parsed = {}
     for name, value in given.items():
         if name not in known:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
-from passband.models.file_source import PATTERN, from_file
+from passband.models.file_source import PATTERN, from_file, metadata_of
 from passband.models.origin import Arguments, Origin, Size
 from passband.models.state import untouched
 from passband.models.timm_source import cfg_of, from_timm, names
@@ -18,7 +19,7 @@ from passband.models.torchvision_source import PREFIX, from_torchvision
 from passband.models.weights_file import WeightsFile, load_weights, read_weights
 from passband.models.wrap import Classifier
 
-__all__ = ["create", "names"]
+__all__ = ["create", "names", "wrap_module"]
 
 
 def create(
@@ -68,10 +69,52 @@ def create(
     if file is not None:
         load_weights(origin.inner, file)
         origin = _with_metadata(origin, file)
+    return _classifier(name, origin, classes, channels, mean, std, class_names)
+
+
+def wrap_module(
+    module: nn.Module,
+    *,
+    size: int | tuple[int, int] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    class_names: tuple[str, ...] = (),
+) -> Classifier:
+    """Make a classifier of a network that is already there; one that is a classifier comes back as it is.
+
+    What its images are is read from its ``spec``, ``pretrained_cfg`` or ``default_cfg``, or its ``mean`` and ``std``.
+
+    Args:
+        module: Images in, logits out.
+        size: Height and width of the input in pixels; wins over the module's metadata.
+        mean: Per channel, of pixels in [0, 1]; wins over the module's metadata.
+        std: As ``mean``.
+        class_names: One name per output.
+
+    Raises:
+        PassbandError: when size, mean or std cannot be known.
+    """
+    if isinstance(module, Classifier):
+        return module
+    origin = metadata_of(module)
+    if size is not None:
+        origin = replace(origin, size=(size, size) if isinstance(size, int) else size)
+    return _classifier(type(module).__name__, origin, None, 3, mean, std, class_names)
+
+
+def _classifier(
+    name: str,
+    origin: Origin,
+    classes: int | None,
+    channels: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    class_names: tuple[str, ...],
+) -> Classifier:
     origin = _normalization(name, origin, channels, mean, std)
     if origin.size is None:
         raise PassbandError(
-            f"the input size of '{name}' is not known; give it (size=, or size in a recipe's data)"
+            f"the input size of '{name}' is not known; give it: --size, or size in a recipe's data"
         )
     count = _count_classes(name, origin, channels, origin.size)
     if classes is not None and classes != count:

@@ -45,7 +45,7 @@ def from_file(
         raise
     except Exception as error:
         raise _raised(name, error) from error
-    origin = _metadata(inner)
+    origin = metadata_of(inner)
     return origin if size is None else replace(origin, size=size)
 
 
@@ -82,7 +82,8 @@ def _raised(what: str, error: Exception) -> PassbandError:
     return PassbandError(f"{what} raised {type(error).__name__}: {line}; mend it, or see where with --debug")
 
 
-def _metadata(inner: nn.Module) -> Origin:
+def metadata_of(inner: nn.Module) -> Origin:
+    """Read what a network says of its images: its ``spec``, timm's metadata, or ``mean`` and ``std``."""
     spec = getattr(inner, "spec", None)
     if isinstance(spec, ImageSpec):
         return Origin(

@@ -12,8 +12,9 @@ from passband.core.store import runs_folder
 from passband.data import catalog
 from passband.data.classes import match_classes
 from passband.data.dataset import Batches
-from passband.models.create import create
+from passband.models.create import create, wrap_module
 from passband.models.digest import digest
+from passband.models.file_source import PATTERN
 from passband.models.wrap import Classifier
 from passband.tasks.classification import predicted_targets
 from passband.train.run import load, open_run
@@ -41,6 +42,7 @@ def subject(
     pretrained: bool = True,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    size: int | None = None,
     device: str = "cpu",
 ) -> Subject:
     """Find a model: a run's folder or the head of its digest, a timm name, ``torchvision:NAME``, ``file.py:factory``.
@@ -49,16 +51,17 @@ def subject(
         PassbandError: when nothing has that name, its weights do not fit, or its mean and std can't be known.
     """
     if isinstance(source, nn.Module):
-        model = wrap_module(source, mean=mean, std=std).to(device).eval()
-        return Subject(type(unwrapped(source)).__name__, model, digest(model))
+        model = wrap_module(source, size=size, mean=mean, std=std).to(device).eval()
+        return Subject(type(model.inner).__name__, model, digest(model))
     folder = _run_folder(source)
     if folder is None:
-        use_pretrained = pretrained and weights is None
-        model = create(source, pretrained=use_pretrained, weights=weights, mean=mean, std=std)
+        # A file of the user's brings its own weights, or none.
+        trained = pretrained and weights is None and not PATTERN.fullmatch(source)
+        model = create(source, pretrained=trained, weights=weights, size=size, mean=mean, std=std)
         name = source
     else:
-        if weights is not None or mean is not None or std is not None:
-            raise PassbandError(f"{source} is a run: it brings its own weights, mean and std; leave those options out")
+        if any(option is not None for option in (weights, mean, std, size)):
+            raise PassbandError(f"{source} is a run: it brings its own weights, size, mean and std; leave those options out")
         run = open_run(folder)
         model = load(run)
         recipe = run.recipe
