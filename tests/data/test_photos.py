@@ -102,7 +102,7 @@ def _linear(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor) -> float:
     x, x_test = (x - mean) / spread, (x_test - mean) / spread
     weight = torch.zeros(x.shape[1] + 1, int(y.max()) + 1, requires_grad=True)
     x, x_test = F.pad(x, (0, 1), value=1.0), F.pad(x_test, (0, 1), value=1.0)
-    search = torch.optim.LBFGS([weight], max_iter=100)
+    search = torch.optim.LBFGS([weight], max_iter=40)
 
     def loss() -> Tensor:
         search.zero_grad()

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import MissingData, PassbandError, unknown
 from passband.core.spec import ImageSpec
 from passband.core.store import data_folder
 from passband.data.dataset import ImageSet, derive, fingerprint, permutation
@@ -104,8 +104,8 @@ def _array_set(name: str, split: Split, root: Path) -> ImageSet:
 
 def _cifar10_jpeg(root: Path, split: Split) -> Listing:
     if not (root / "cifar10-jpeg").is_dir():
-        raise PassbandError(
-            f"cifar10-jpeg is not in {root}; `passband data cifar10-jpeg` makes it from CIFAR-10, or name "
+        raise MissingData(
+            "cifar10-jpeg", f"cifar10-jpeg is not in {root}; `passband data cifar10-jpeg` makes it from CIFAR-10, or name "
             "another folder with --data-dir or PASSBAND_DATA"
         )
     return list_classes(root / "cifar10-jpeg", split)

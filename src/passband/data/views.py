@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from passband.core.band import Band
+from passband.core.band import Band, Edge, Shape, Side
 from passband.core.errors import PassbandError, unknown
+from passband.core.registry import Registry
 from passband.data.dataset import ImageSet, derive, permutation
 from passband.frequency import filters
 
 RESCALINGS = ("max", "none", "clip")
+
+VIEWS: Registry[Callable[..., ImageSet]] = Registry("view")
+"""What a recipe's ``data.view`` can name."""
+
+
+@VIEWS.register("band_limited")
+def _band_of_a_recipe(
+    dataset: ImageSet,
+    *,
+    cutoff: float = 12,
+    side: Side = "low",
+    shape: Shape = "disc",
+    edge: Edge = "inclusive",
+    rescale: Literal["max", "none", "clip"] = "max",
+) -> ImageSet:
+    """Read a band off plain arguments: ``{name: band_limited, cutoff: 12, side: high}``."""
+    return band_limited(dataset, Band(cutoff, shape, "pixel", edge, side), rescale)
 
 
 def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", "clip"] = "max") -> ImageSet:
