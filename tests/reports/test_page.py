@@ -20,9 +20,9 @@ from PIL import Image
 
 from passband.core.answer import Answer
 from passband.core.errors import PassbandError
-from passband.core.results import Axis, Curve, Scalar, Series, Table
+from passband.core.results import Axis, Curve, Map, Scalar, Series, Table
 from passband.reports.figures import csv_rows
-from passband.reports.heatmap import RISING, colors
+from passband.reports.heatmap import RISING, colors, reduced
 from passband.reports.page import render, write
 from passband.reports.svg import Span, across, upward
 
@@ -136,7 +136,8 @@ def test_csv_of_map_and_gallery() -> None:
     result = demo.frequency_map()
     head, *rows = csv_rows(result)
     assert list(head[1:]) == list(result.x.values)
-    np.testing.assert_array_equal([row[1:] for row in rows], result.values)
+    found = [[float(text) if text else np.nan for text in row[1:]] for row in rows]
+    np.testing.assert_array_equal(found, result.values)
     said = csv_rows(demo.gallery())
     assert len(said) == 1 + 4 * (1 + 2 * len(demo.RADII))
     assert tuple(said[2]) == ("astronaut", "astronaut", "low", 2, "grass", 0.25 + 2 / 64)
@@ -176,11 +177,22 @@ def test_gaps_and_axes() -> None:
     assert upward([20.0, 60.0], "%") == Span(0, 100)
     ticks = upward([-0.02, 0.03], "").ticks()
     assert [tick.text for tick in ticks] == ["−0.02", "−0.01", "0.00", "0.01", "0.02", "0.03"]
-    assert colors(np.array([0.0, 1.0, np.nan]), RISING).tolist() == [
-        [43, 10, 69, 255],
-        [247, 232, 59, 255],
-        [43, 10, 69, 0],
+    assert colors(np.array([0.0, 1.0]), RISING).tolist() == [[43, 10, 69], [247, 232, 59]]
+
+
+def test_large_maps_are_block_means() -> None:
+    values = np.arange(300.0)[:, None] * np.ones(256)
+    values[0, 0] = np.nan
+    along = tuple((index - 128) / 256 for index in range(256))
+    large = Map(name="m.m", title="m", x=Axis(name="u", values=along), y=Axis(name="v"), values=values)
+    small = reduced(large)
+    assert small.values.shape == (100, 86) and small.values[:, 1].tolist() == [
+        1 + 3 * row for row in range(100)
     ]
+    assert small.values[0, 0] == 9 / 8
+    assert small.x.values[0] == pytest.approx(along[1]) and small.x.values[-1] == along[-1]
+    page = render(Answer({}, [large]))
+    assert len(page) < 300_000 and "Shown as means of 3×3 cells" in page
 
 
 def test_nothing_measured_renders() -> None:

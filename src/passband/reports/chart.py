@@ -100,9 +100,7 @@ def _line(paper: _Paper, line: Series, index: int) -> Markup:
         for run in runs:
             parts += _intervals(paper, line, run) if joined and len(run) > 1 else _whiskers(paper, line, run)
     if joined:
-        parts += [
-            tag("path", d=_path(paper, line.values, run), class_="line") for run in runs if len(run) > 1
-        ]
+        parts += [tag("path", d=_path(paper, line.values, run), class_="line") for run in runs if len(run) > 1]
     parts += _marks(paper, line, index)
     dashed = " dashed" if index >= COLORS else ""
     return tag("g", *parts, class_=f"series s{index % COLORS}{dashed}")
@@ -161,9 +159,7 @@ def _spoken(curve: Curve, line: Series, at: int, value: float) -> str:
     where = curve.x.values[at]
     factor, unit = displayed(curve.x.unit)
     place = f"{where * factor:.4g}" if isinstance(where, int | float) and is_number(where) else plain(where)
-    text = (
-        f"{line.name} · {curve.x.name} {place}{' ' + unit if unit else ''}: {quantity(value, curve.y.unit)}"
-    )
+    text = f"{line.name} · {curve.x.name} {place}{' ' + unit if unit else ''}: {quantity(value, curve.y.unit)}"
     if line.low is not None and line.high is not None:
         ends = interval(line.low[at], line.high[at], curve.y.unit)
         text += f" (95%: {ends})" if ends else ""

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from passband.core.results import Cell, Column, Curve, Gallery, Map, Picture, Result, Scalar, Table
 from passband.reports.chart import chart, legend
-from passband.reports.heatmap import data_uri, heat_map
+from passband.reports.heatmap import data_uri, heat_map, reduced
 from passband.reports.text import MISSING, anchor, column, interval, label, plain, quantity, words
 
 Rows = Sequence[Sequence[object]]
@@ -66,6 +67,8 @@ def figure(result: Result, command: str, prefix: str = "figure") -> Figure:
         prefix: How the figure's address in the page begins.
     """
     parts: dict[str, Any]
+    if isinstance(result, Map):
+        result = reduced(result)
     if isinstance(result, Scalar):
         parts = {"value": (quantity(result.value, result.unit), _interval_line(result))}
     elif isinstance(result, Curve):
@@ -99,7 +102,9 @@ def csv_rows(result: Result) -> Rows:
         height, width = result.values.shape
         along = result.x.values if len(result.x.values) == width else range(width)
         down = result.y.values if len(result.y.values) == height else range(height)
-        body = [(name, *row) for name, row in zip(down, result.values.tolist(), strict=True)]
+        # As text, each number has just the digits that its own precision needs.
+        texts = np.where(np.isfinite(result.values), result.values.astype(str), "")
+        body = [(name, *row) for name, row in zip(down, texts.tolist(), strict=True)]
         return [(f"{result.y.name} \\ {result.x.name}", *along), *body]
     if isinstance(result, Table):
         return [tuple(_stored(item.name, item.unit) for item in result.columns), *result.rows]
@@ -119,9 +124,7 @@ def _curve_rows(curve: Curve) -> Rows:
     body = [
         (line.name, at, value, low, high, line.n)
         for line in curve.series
-        for at, value, low, high in zip(
-            curve.x.values, line.values, line.low or empty, line.high or empty, strict=True
-        )
+        for at, value, low, high in zip(curve.x.values, line.values, line.low or empty, line.high or empty, strict=True)
     ]
     return [head, *body]
 
@@ -162,17 +165,13 @@ def _interval_line(result: Scalar) -> str:
 def _table_grid(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Grid:
     cells = [[row[at] for row in rows] for at in range(len(columns))]
     texts = [column(values, item.unit) for values, item in zip(cells, columns, strict=True)]
-    heads = [
-        (label(item.name, item.unit), _numeric(values)) for item, values in zip(columns, cells, strict=True)
-    ]
+    heads = [(label(item.name, item.unit), _numeric(values)) for item, values in zip(columns, cells, strict=True)]
     return Grid(heads, [list(row) for row in zip(*texts, strict=True)] if texts else [])
 
 
 def _numeric(values: Sequence[Cell]) -> bool:
     present = [value for value in values if value is not None]
-    return bool(present) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in present
-    )
+    return bool(present) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
 
 
 def _curve_grid(curve: Curve) -> Grid:
@@ -185,8 +184,7 @@ def _curve_grid(curve: Curve) -> Grid:
         if line.low is not None and line.high is not None:
             ends = [interval(low, high, curve.y.unit) for low, high in zip(line.low, line.high, strict=True)]
             texts = [
-                f"{text} [{end}]" if end and text != MISSING else text
-                for text, end in zip(texts, ends, strict=True)
+                f"{text} [{end}]" if end and text != MISSING else text for text, end in zip(texts, ends, strict=True)
             ]
         columns.append(texts)
     return Grid(heads, [list(row) for row in zip(*columns, strict=True)])
@@ -196,11 +194,7 @@ def _thumbnail(picture: Picture, view: str) -> Thumbnail:
     height, width = picture.image.shape[:2]
     # Small pictures grow by whole numbers, so that each of their pixels stays a square.
     shown = width * max(1, round(96 / width)) if width < 128 else min(width, 224)
-    facts = (
-        ""
-        if view == "bands"
-        else ", ".join(f"{words(key)} {plain(item)}" for key, item in picture.data.items())
-    )
+    facts = "" if view == "bands" else ", ".join(f"{words(key)} {plain(item)}" for key, item in picture.data.items())
     return Thumbnail(
         uri=data_uri(picture.image),
         caption=picture.caption,

@@ -31,8 +31,7 @@ def _alike(curves: dict[str, Curve]) -> bool:
     first, *rest = curves.values()
     names = [line.name for line in first.series]
     same = (
-        (curve.x, curve.y) == (first.x, first.y) and [line.name for line in curve.series] == names
-        for curve in rest
+        (curve.x, curve.y) == (first.x, first.y) and [line.name for line in curve.series] == names for curve in rest
     )
     return bool(rest) and all(same) and len(names) <= MOST
 

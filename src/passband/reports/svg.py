@@ -16,8 +16,7 @@ from passband.reports.text import decimals, displayed, is_number, number
 def tag(element: str, *children: str, **attributes: object) -> Markup:
     """Build an element; text and attribute values are escaped, ``stroke_width`` becomes ``stroke-width``."""
     named = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(_attribute(value))}"'
-        for name, value in attributes.items()
+        f' {name.rstrip("_").replace("_", "-")}="{escape(_attribute(value))}"' for name, value in attributes.items()
     )
     inner = "".join(escape(child) for child in children)
     return Markup(f"<{element}{named}>{inner}</{element}>")
@@ -114,9 +113,7 @@ def across(axis: Axis) -> tuple[Span, list[float]]:
     values = [float(value) for value in axis.values if isinstance(value, int | float) and is_number(value)]
     if len(values) < len(axis.values) or not values:
         words = tuple("–" if value is None else str(value) for value in axis.values)
-        return Span(-0.5, max(0.5, len(words) - 0.5), words=words or ("",)), [
-            float(at) for at in range(len(words))
-        ]
+        return Span(-0.5, max(0.5, len(words) - 0.5), words=words or ("",)), [float(at) for at in range(len(words))]
     factor = displayed(axis.unit)[0]
     points = [value * factor for value in values]
     low, high = min(points), max(points)
