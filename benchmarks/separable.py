@@ -1,0 +1,165 @@
+"""Compare a training step of the separable ResNet-20, composed, with the same network written as two convolutions.
+
+Theirs is a grouped convolution followed by a 1×1, in its best memory layout (channels last) and in PyTorch's default
+one; the plain dense ResNet-20 of the same shape is the floor. ``python -m benchmarks.separable [--quick]``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.side_by_side import Pair, compare, options, report, show_times, time_rounds
+from passband.models.cifar_resnet import CifarResNet
+from passband.models.layers import SeparableConv2d
+from passband.models.preactivation import PreActivationResNet
+from passband.models.separable_resnet import SeparableResNet
+
+DEPTH, WIDTH, MULTIPLIER = 3, 16, 9
+LEARN = ("all", "channels", "spatial")
+FROZEN = {"all": "", "channels": "depthwise", "spatial": "pointwise"}
+
+
+def naive(depth: int = DEPTH) -> PreActivationResNet:
+    """Build the rival: each separable convolution as two modules in a row."""
+
+    def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
+        middle = inputs * MULTIPLIER
+        depthwise = nn.Conv2d(inputs, middle, 3, stride, 1, groups=inputs, bias=False)
+        pointwise = nn.Conv2d(middle, outputs, 1, bias=False)
+        return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
+
+    return PreActivationResNet(convolution, depth, WIDTH)
+
+
+def freeze(model: nn.Module, learn: str) -> nn.Module:
+    """Freeze the depthwise weights for ``"channels"``, the pointwise ones for ``"spatial"``."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not FROZEN[learn] or FROZEN[learn] not in name)
+    return model
+
+
+def training_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    """Return one SGD step on a fixed batch."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=1e-4, momentum=0.9, weight_decay=5e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def saved_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Return how much memory one forward pass keeps for backward, parameters apart, each storage once."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.parameters()}
+    # The storages themselves are held, or an address that is freed and taken again would be counted once.
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = F.cross_entropy(model(images), labels)
+    total = sum(storage.nbytes() for storage in kept.values())
+    del loss
+    return total
+
+
+def assert_agreement(images: Tensor, labels: Tensor) -> float:
+    """Check in float64 that outputs and all gradients of ours and theirs agree; return the largest difference.
+
+    Raises:
+        AssertionError: when one differs by more than rounding.
+    """
+    ours = SeparableResNet(DEPTH, WIDTH, MULTIPLIER, path="composed").double()
+    theirs = naive().double()
+    theirs.load_state_dict(ours.state_dict())
+    outputs = []
+    for model in (ours, theirs):
+        outputs.append(model(images.double()))
+        F.cross_entropy(outputs[-1], labels).backward()
+    worst = _difference("output", outputs[0].detach(), outputs[1].detach())
+    for (name, our), their in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert our.grad is not None and their.grad is not None
+        worst = max(worst, _difference(name, our.grad, their.grad))
+    return worst
+
+
+def _difference(name: str, our: Tensor, their: Tensor) -> float:
+    relative = float((our - their).abs().max() / their.abs().max())
+    assert relative < 1e-9, f"{name} differs by {relative:.1e} of its largest value"
+    return relative
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def variants(learn: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
+    """Return the training steps to be compared, all with equal weights where the networks are equal."""
+    last = images.contiguous(memory_format=torch.channels_last)
+    ours = SeparableResNet(DEPTH, WIDTH, MULTIPLIER)
+    assert all(m.path == "composed" for m in ours.modules() if isinstance(m, SeparableConv2d))
+    rivals = naive(), naive()
+    for rival in rivals:
+        rival.load_state_dict(ours.state_dict())
+    return {
+        "ours": training_step(freeze(_channels_last(ours), learn), last, labels),
+        "two convolutions, channels last": training_step(freeze(_channels_last(rivals[0]), learn), last, labels),
+        "two convolutions, default layout": training_step(freeze(rivals[1], learn), images, labels),
+        "plain dense, channels last": training_step(_channels_last(CifarResNet(DEPTH, WIDTH)), last, labels),
+    }
+
+
+def compare_steps(learn: str, images: Tensor, labels: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Time one training step of each variant."""
+    times = time_rounds(variants(learn, images, labels), rounds)
+    show_times(f"one training step, {learn} learned", times, 1000, "ms")
+    name = f"separable step, {learn} learned"
+    note = f"ResNet-20, multiplier {MULTIPLIER}, batch {len(images)}, {torch.get_num_threads()} threads"
+    pairs = (
+        Pair(f"{name}, against the best layout", "ours", "two convolutions, channels last", 5.0, note),
+        Pair(f"{name}, against the default layout", "ours", "two convolutions, default layout", 8.0, note),
+        Pair(f"{name}, against plain dense", "ours", "plain dense, channels last", 1 / 1.15, f"{note}; at most 1.15×"),
+    )
+    return [compare(pair, times, "s") for pair in pairs]
+
+
+def compare_memory(images: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Compare what ours and theirs keep for backward."""
+    last = images.contiguous(memory_format=torch.channels_last)
+    models = {"ours": SeparableResNet(DEPTH, WIDTH, MULTIPLIER), "two convolutions": naive()}
+    kept = {name: [float(saved_bytes(_channels_last(m), last, labels))] for name, m in models.items()}
+    show_times("kept for backward", kept, 2.0**-20, "MiB")
+    pair = Pair("memory kept for backward", "ours", "two convolutions", 4.0, "distinct storages, without parameters")
+    return compare(pair, kept, "bytes")
+
+
+def main() -> None:
+    """Run the whole comparison."""
+    arguments = options(__doc__ or "")
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    batch, rounds = (16, 2) if arguments.quick else (128, 7)
+    images, labels = torch.rand(batch, 3, 32, 32), torch.randint(10, (batch,))
+    worst = assert_agreement(images[:8], labels[:8])
+    print(f"float64: outputs and all gradients agree to {worst:.1e} of the largest value")
+    comparisons = [compare_memory(images, labels)]
+    for learn in LEARN:
+        comparisons += compare_steps(learn, images, labels, rounds)
+    report(comparisons, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What every network of passband's own keeps to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import passband.models  # noqa: F401  (registers them)
+from passband.models.metadata import OWN
+
+SMALL: dict[str, dict[str, Any]] = {
+    "separable_resnet": {"depth": 1, "width": 4},
+    "cifar_resnet": {"depth": 1, "width": 4},
+    "conv_mixer": {"depth": 2, "width": 8, "kernel": 4, "patch": 2},
+}
+
+
+@pytest.fixture(params=OWN)
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    made: nn.Module = timm.create_model(
+        request.param, pretrained=False, num_classes=7, in_chans=3, drop_rate=0.0, **SMALL[request.param]
+    )
+    return made.eval()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (28, 20)])
+def test_it_gives_logits_at_any_size_and_leaves_its_input_alone(model: nn.Module, size: tuple[int, int]) -> None:
+    images = torch.rand(3, 3, *size)
+    before = images.clone()
+    logits = model(images)
+    assert logits.shape == (3, 7) and logits.isfinite().all()
+    assert torch.equal(images, before)
+
+
+def test_its_layout_in_memory_changes_nothing_and_is_kept(model: nn.Module) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    last = images.contiguous(memory_format=torch.channels_last)
+    expected = model(images)
+    torch.testing.assert_close(model(last), expected)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.testing.assert_close(model(last), expected)
+    assert model.forward_features(last).is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
+
+
+def test_its_state_makes_an_equal_network(model: nn.Module) -> None:
+    name = model.pretrained_cfg["architecture"]  # type: ignore[index]
+    other = timm.create_model(name, num_classes=7, **SMALL[name]).eval()  # type: ignore[index]
+    images = torch.rand(2, 3, 32, 32)
+    assert not torch.equal(other(images), model(images))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images), model(images))
+
+
+def test_it_answers_as_timms_networks_do(model: Any) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    features = model.forward_features(images)
+    assert features.shape[:2] == (2, model.num_features)
+    assert torch.equal(model.forward_head(features), model(images))
+    assert model.forward_head(features, pre_logits=True).shape == (2, model.num_features)
+    assert model.get_classifier().out_features == model.num_classes == 7
+    model.reset_classifier(3)
+    assert model(images).shape == (2, 3) and model.num_classes == 3
+    model.reset_classifier(0)
+    assert model(images).shape == (2, model.num_features)
+
+
+def test_its_metadata_name_modules_that_exist(model: Any) -> None:
+    cfg = model.pretrained_cfg
+    assert model.get_submodule(cfg["classifier"]) is model.get_classifier()
+    assert isinstance(model.get_submodule(cfg["first_conv"]), nn.Conv2d)
+    assert cfg["input_size"] == (3, 32, 32) and cfg["mean"] == (0.0, 0.0, 0.0) and cfg["std"] == (1.0, 1.0, 1.0)
+
+
+def test_every_parameter_gets_a_gradient(model: nn.Module) -> None:
+    model.train()(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    silent = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not silent
