@@ -20,9 +20,7 @@ _TIE = 1e-9
 """Distance, relative to the cut-off, within which a bin lies on the cut-off: 5/28 is not exact in binary."""
 
 
-def mask(
-    band: Band, size: tuple[int, int], device: torch.device | str | None = None
-) -> Float[Tensor, "height width"]:
+def mask(band: Band, size: tuple[int, int], device: torch.device | str | None = None) -> Float[Tensor, "height width"]:
     """Return 1 where the band keeps a bin and 0 elsewhere, in the layout of ``torch.fft.fft2``.
 
     Args:

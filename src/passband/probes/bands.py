@@ -147,7 +147,8 @@ def _accuracy(
     first = next(iter(cuts.parts.values()))
     notes = [
         f"LFC keeps a {first.shape} around zero frequency, edge {first.edge} ({first} and so on), each "
-        f"channel by itself; HFC is the image less LFC. Radii count bins of the {size[0]}×{size[1]} spectrum.",
+        "channel by itself; HFC is the image less LFC. "
+        f"Radii count bins of the {size[0]}×{size[1]} spectrum.",
         _reach_note(answers, cuts.rescaling),
     ]
     empty = [radius for radius, band in cuts.parts.items() if not response(band.high, size).any()]

@@ -28,8 +28,8 @@ class Bank:
 def filter_banks(model: nn.Module) -> tuple[tuple[Bank, ...], str]:
     """Return a model's filter banks in the order of its modules, and what they are, for people.
 
-    The banks are the depthwise convolutions larger than 1×1; in a model without any, every larger convolution,
-    with one filter for each pair of output and input channel.
+    The banks are the depthwise convolutions larger than 1×1; in a model without any, every convolution larger
+    than 1×1, with one filter for each pair of output and input channel.
 
     Raises:
         PassbandError: when the model has no convolution larger than 1×1.
@@ -96,6 +96,6 @@ def _parents(name: str) -> list[str]:
 
 def _no_convolution(model: nn.Module) -> str:
     return (
-        f"this probe needs a convolution larger than 1×1, and {type(model).__name__} has none; leave the probe "
-        "out with --only bands,robustness"
+        f"this probe needs a convolution larger than 1×1, and {type(model).__name__} has none; leave the "
+        "probe out with --only bands,robustness"
     )

@@ -34,8 +34,8 @@ def envelope(
         threshold: A frequency is covered where the envelope exceeds this share of its maximum, 0 to 1.
 
     Returns:
-        ``envelope.all`` (all banks together), ``envelope.first`` and ``envelope.last`` (Map), the radial means
-        ``envelope.radial`` (Curve) and the coverage of each bank ``envelope.coverage`` (Table).
+        ``envelope.all`` (all banks together), ``envelope.first`` and ``envelope.last`` (Map), the radial
+        means ``envelope.radial`` (Curve) and the coverage of each bank ``envelope.coverage`` (Table).
 
     Raises:
         PassbandError: when there is no such convolution, or an option is out of range.

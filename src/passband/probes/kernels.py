@@ -41,7 +41,7 @@ def kernels(
         PassbandError: when there is no such convolution, or ``size`` is smaller than a kernel.
 
     **Source**: high-frequency, section 6.1 and figure 7.
-    **Differs**: the paper's smoothness is a look at the pictures; see `passband.frequency.spectrum.smoothness`.
+    **Differs**: the paper looks at the pictures; the number is `passband.frequency.spectrum.smoothness`.
     """
     name, kind, weight = first_kernels(model, layer)
     if count < 1:
@@ -102,7 +102,7 @@ def _spectrum(filters: Float[Tensor, "slice height width"], name: str, size: int
         title=f"Mean amplitude spectrum of the kernels of {name}",
         how=how,
         notes=(
-            f"Mean over {len(filters)} slices of |FFT|, zero-padded to {size}×{size}, zero frequency centered.",
+            f"Mean over {len(filters)} slices of |FFT|, zero-padded to {size}×{size}, zero in the center.",
         ),
         x=x,
         y=y,
