@@ -52,7 +52,8 @@ def time_rounds(variants: Mapping[str, Callable[[], object]], rounds: int, seed:
     Returns:
         Seconds per variant, one number a round.
     """
-    order, times = list(variants), {name: [] for name in variants}  # type: dict[str, list[float]]
+    order = list(variants)
+    times: dict[str, list[float]] = {name: [] for name in variants}
     chance = random.Random(seed)
     for count in range(rounds + 1):
         chance.shuffle(order)

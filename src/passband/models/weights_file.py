@@ -114,8 +114,10 @@ def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
     own = inner.state_dict()
     tensors = _without_prefix(file.tensors, own)
     # Checkpoints from before PyTorch 0.4.1 have no such counters, and only momentum-free norms read them.
-    counters = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
-    tensors = {name: tensor for name, tensor in counters.items() if name not in tensors} | tensors
+    counter = "num_batches_tracked"
+    norms = [name.removesuffix("running_var") for name in tensors if name.endswith("running_var")]
+    counters = {norm + counter: own[norm + counter] for norm in norms if norm + counter in own}
+    tensors = counters | tensors
     _check_fit(source, own, tensors)
     _check_finite(source, tensors)
     inner.load_state_dict(tensors)
