@@ -150,7 +150,7 @@ def main() -> None:
     """Run the whole comparison."""
     arguments = options(__doc__ or "")
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     batch, rounds = (16, 2) if arguments.quick else (128, 7)
     images, labels = torch.rand(batch, 3, 32, 32), torch.randint(10, (batch,))
     worst = assert_agreement(images[:8], labels[:8])

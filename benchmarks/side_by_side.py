@@ -39,10 +39,11 @@ class Pair:
 
 
 def options(description: str) -> argparse.Namespace:
-    """Read ``--json FILE`` and ``--quick`` from the command line."""
+    """Read ``--json FILE``, ``--quick`` and ``--threads N`` from the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, help="write the comparisons to this file")
     parser.add_argument("--quick", action="store_true", help="few rounds on small inputs: a check, no measurement")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch; 2 unless told otherwise")
     return parser.parse_args()
 
 
