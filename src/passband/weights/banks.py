@@ -16,13 +16,13 @@ Bank = Literal["different", "same", "box", "identity"]
 def draw_filters(model: nn.Module, kind: Bank, seed: int) -> None:
     """Fill every depthwise kernel of a model; biases stay.
 
-    ``different`` draws each kernel by itself, uniform within ±1/√k² as PyTorch does; ``same`` draws one set of
-    ``multiplier`` kernels a layer and gives it to every input channel; ``box`` is the constant 1/k²; ``identity`` is
-    one at the center, which is row and column k // 2 for even k too: the tap that PyTorch's ``padding=k // 2`` and
-    ``padding="same"`` (odd k) put on the pixel itself.
+    ``different`` draws each kernel by itself, uniform within ±1/√k² as PyTorch does; ``same`` draws one set
+    of ``multiplier`` kernels a layer and gives it to every input channel; ``box`` is the constant 1/k²;
+    ``identity`` is one at the tap that lies on the pixel itself: row and column k // 2, but (k − 1) // 2
+    where ``padding="same"`` puts the odd zero of an even kernel on the right (ConvMixer).
 
-    **Source**: spatial-mixing, section 4.1.3 and figure 3. **Differs**: the paper does not say how its box filters are
-    scaled; all of a channel's are 1/k² here.
+    **Source**: spatial-mixing, section 4.1.3 and figure 3. **Differs**: the paper does not say how its box
+    filters are scaled; all of a channel's are 1/k² here.
 
     Args:
         model: Any model with depthwise convolutions; changed in place.
@@ -56,7 +56,8 @@ def _bank(kind: Bank, convolution: nn.Conv2d, generator: Generator) -> Tensor:
         return torch.full((filters, 1, height, width), 1 / (height * width))
     if kind == "identity":
         delta = torch.zeros(filters, 1, height, width)
-        delta[:, :, height // 2, width // 2] = 1
+        early = 1 if convolution.padding == "same" else 0
+        delta[:, :, (height - early) // 2, (width - early) // 2] = 1
         return delta
     # Channel c's q-th filter is number c · multiplier + q, so a layer's set repeats channel by channel.
     channels = convolution.in_channels if kind == "same" else 1

@@ -11,9 +11,7 @@ from passband.weights.roles import bare
 
 def is_depthwise(module: nn.Module) -> bool:
     """Tell whether a module convolves each channel by itself, with a kernel larger than one pixel."""
-    return (
-        isinstance(module, nn.Conv2d) and module.groups == module.in_channels and max(module.kernel_size) > 1
-    )
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels and max(module.kernel_size) > 1
 
 
 def depthwise_convolutions(model: nn.Module) -> list[tuple[str, nn.Conv2d]]:
@@ -26,12 +24,10 @@ def depthwise_convolutions(model: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     found = [(name, m) for name, m in inner.named_modules() if isinstance(m, nn.Conv2d) and is_depthwise(m)]
     if not found:
         raise PassbandError(
-            f"{type(inner).__name__} has no depthwise convolution whose filters could be taken; choose a model that "
-            "has some (separable_resnet, ConvMixer, ConvNeXt, MobileNet) or make it separable first (separate)"
+            f"{type(inner).__name__} has no depthwise convolution with filters to take; choose a model that has "
+            "some (separable_resnet, ConvMixer, ConvNeXt) or make it separable first (separate)"
         )
     for name, module in found:
         if parametrize.is_parametrized(module, "weight"):
-            raise PassbandError(
-                f"the filters of '{name}' are computed from other weights; edit them before that"
-            )
+            raise PassbandError(f"the filters of '{name}' are computed from other weights; edit them before that")
     return found

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from passband.core.errors import PassbandError
 
 Blocks = list[tuple[str, int]]
-"""Consecutive rows, each with what they are: ``q``, ``k``, ``v`` (or ``m``, the fused first layer of an MLP)."""
+"""Consecutive rows and what they are: ``q``, ``k``, ``v`` (or ``m``, the fused first layer of an MLP)."""
 
 
 def _heads_first(m: Any) -> Blocks:

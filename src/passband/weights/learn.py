@@ -59,14 +59,15 @@ def learn(
     *,
     both: Both = "freeze",
     attention: Attention = "split",
-    roles: Mapping[str, str] = {},  # noqa: B006 - read only
+    roles: Mapping[str, str] = {},
 ) -> LearnReport:
     """Let some of a model's parameters learn and freeze the others where they are.
 
-    Parameters without a mixing role (norms, scales, tokens, classifier) always learn; those that mix both are frozen
-    in ``channels`` and in ``spatial``. A frozen parameter has ``requires_grad`` off; the frozen rows of a fused
-    query-key-value parameter become a buffer, so that they reach no optimizer and no weight decay. What was frozen
-    when ``learn`` met the model first stays frozen. Can be called again with another ``what``.
+    Parameters without a mixing role (norms, scales, tokens, classifier) always learn; those that mix both
+    are frozen in ``channels`` and in ``spatial``. A frozen parameter has ``requires_grad`` off; the frozen
+    rows of a fused query-key-value parameter become a buffer, so that they reach no optimizer and no weight
+    decay. What was frozen when ``learn`` met the model first stays frozen. Can be called again with another
+    ``what``.
 
     **Source**: spatial-mixing, section 3.4 (``channels`` is their "Chans", ``spatial`` their "Space").
 
@@ -81,8 +82,8 @@ def learn(
         What learns now.
 
     Raises:
-        PassbandError: for a parameter without a role (``all`` needs none), a pattern or a ``what`` that matches nothing, and where the
-            frozen ``both`` holds more than half of the model.
+        PassbandError: for a parameter without a role (``all`` needs none), a pattern or a ``what`` that
+            matches nothing, and where the frozen ``both`` holds more than half of the model.
     """
     for kind, name, choices in (("part to learn", what, What), ("option of both", both, Both)):
         if name not in get_args(choices):
@@ -127,7 +128,7 @@ def bake(model: M) -> M:
 
 def _refuse(model: nn.Module, found: Mapping[str, tuple[Part, ...]], what: What, both: Both) -> None:
     parameters = dict(model.named_parameters())
-    sizes = dict.fromkeys(ROLES, 0)
+    sizes = dict.fromkeys((*ROLES, UNNAMED), 0)
     for name, pieces in found.items():
         for part in pieces:
             sizes[part.role] += _size(parameters[name], part)
@@ -135,8 +136,8 @@ def _refuse(model: nn.Module, found: Mapping[str, tuple[Part, ...]], what: What,
     kind = type(model).__name__
     if both == "freeze" and share > 0.5:
         raise PassbandError(
-            f"{share:.0%} of {kind}'s parameters mix positions and channels at once, so '{what}' would leave them "
-            "frozen: make its convolutions separable first (separate), or let them learn too (both='learn')"
+            f"{share:.0%} of {kind}'s parameters mix positions and channels at once, so '{what}' would leave "
+            "them frozen: make its convolutions separable first (separate), or let them learn too (both='learn')"
         )
     if sizes[_MIXER[what]] == 0:
         raise PassbandError(
@@ -145,9 +146,7 @@ def _refuse(model: nn.Module, found: Mapping[str, tuple[Part, ...]], what: What,
         )
 
 
-def _apply(
-    model: nn.Module, found: Mapping[str, tuple[Part, ...]], wanted: set[str]
-) -> dict[str, tuple[int, int]]:
+def _apply(model: nn.Module, found: Mapping[str, tuple[Part, ...]], wanted: set[str]) -> dict[str, tuple[int, int]]:
     counts = {role: [0, 0] for role in (*ROLES, UNNAMED)}
     fixed = _fixed(model)
     for name, parameter in list(model.named_parameters()):
@@ -158,8 +157,8 @@ def _apply(
         parameter.requires_grad_(any(learns))
         if any(learns) and not all(learns):
             owner, _, leaf = name.rpartition(".")
-            rows = torch.stack([part.rows for part, does in zip(pieces, learns, strict=True) if does]).any(0)  # type: ignore[misc]
-            split.install(model.get_submodule(owner), leaf, rows, name)
+            rows = [part.rows for part, does in zip(pieces, learns, strict=True) if does and part.rows is not None]
+            split.install(model.get_submodule(owner), leaf, torch.stack(rows).any(0), name)
     return {role: (learned, frozen) for role, (learned, frozen) in counts.items()}
 
 

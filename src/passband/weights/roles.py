@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """A parameter's owner and the modules above it, outermost first, each with the path that leads on from it."""
+    """A parameter's owner and the modules above it, outermost first, each with the path that leads on."""
 
     name: str
     leaf: str
@@ -56,18 +56,19 @@ def roles(
 ) -> dict[str, Role]:
     """Give every parameter of a model one role.
 
-    *spatial* mixes positions: depthwise convolutions with their bias, token-mixing layers, query and key of attention,
-    position embeddings and bias tables. *channel* mixes channels: 1×1 convolutions, linear layers on the channel axis,
-    squeeze-and-excite, value and output projection of attention, attention between channels. *both*: dense or grouped
-    k×k convolutions, patch embeddings with patch > 1, linear layers on a flattened map. *neither*: norms, learned
-    scales, class and register tokens, classifiers.
+    *spatial* mixes positions: depthwise convolutions with their bias, token-mixing layers, query and key of
+    attention, position embeddings and bias tables. *channel* mixes channels: 1×1 convolutions, linear layers
+    on the channel axis, squeeze-and-excite, value and output projection of attention, attention between
+    channels. *both*: dense or grouped k×k convolutions, patch embeddings with patch > 1, linear layers on a
+    flattened map. *neither*: norms, learned scales, class and register tokens, classifiers.
 
-    Roles come from module types and from a table of block classes (:mod:`passband.weights.table`). It covers all of
-    timm 1.0.31: {measured below}. Layers of somebody else's module that types do not tell need ``overrides``.
+    Roles come from module types and from a table of block classes (:mod:`passband.weights.table`). It covers
+    all of timm 1.0.31: {measured below}. Layers of somebody else's module that types do not tell need
+    ``overrides``.
 
     **Source**: spatial-mixing, section 3 (depthwise against pointwise). **Differs**: the paper also freezes
-    ConvMixer's stem with patch 1, which is a 1×1 convolution and thus *channel* here; ``{{"stem.*": "both"}}`` is the
-    paper's choice.
+    ConvMixer's stem with patch 1, which is a 1×1 convolution and thus *channel* here; the
+    paper's choice is ``{"stem.*": "both"}``.
 
     Args:
         model: A bare module, or a ``Classifier`` (names are then those of its inner network).
@@ -82,18 +83,18 @@ def roles(
         PassbandError: for a parameter that nothing names, a pattern that matches nothing, or an unknown role.
     """
     found = parts(model, overrides=overrides or {}, attention=attention)
-    every = (
-        (f"{name}[{part.label}]" if part.label else name, part.role)
-        for name, ps in found.items()
-        for part in ps
-    )
-    return {name: role for name, role in every if role != "unnamed"}
+    return {
+        _plain(name) + (f"[{part.label}]" if part.label else ""): part.role
+        for name, pieces in found.items()
+        for part in pieces
+        if part.role != "unnamed"
+    }
 
 
 def parts(
     model: nn.Module, *, overrides: Mapping[str, str], attention: Attention = "split", strict: bool = True
 ) -> dict[str, tuple[Part, ...]]:
-    """Return each parameter's parts; as :func:`roles`, but without ``strict`` a nameless one is ``unnamed``."""
+    """Return each parameter's parts, as :func:`roles`; without ``strict`` a nameless one is ``unnamed``."""
     if attention not in get_args(Attention):
         raise unknown("attention", attention, get_args(Attention))
     inner = bare(model)
@@ -123,11 +124,11 @@ def _overridden(overrides: Mapping[str, str], names: list[str]) -> dict[str, Rol
     for pattern, role in overrides.items():
         if role not in ROLES:
             raise unknown("role", role, ROLES)
-        matches = [name for name in names if fnmatchcase(name, pattern)]
+        matches = [name for name in names if fnmatchcase(_plain(name), pattern)]
         if not matches:
             raise PassbandError(
-                f"the pattern '{pattern}' matches none of the model's {len(names)} parameters; they are named like "
-                f"'{names[0]}' and '{names[-1]}'"
+                f"the pattern '{pattern}' matches none of the model's {len(names)} parameters; they are named "
+                f"like '{names[0]}' and '{names[-1]}'"
             )
         found |= dict.fromkeys(matches, role)
     return found
@@ -137,13 +138,12 @@ def _nameless(missing: list[_Place]) -> PassbandError:
     first = missing[0]
     kind = "linear layer" if isinstance(first.owner, nn.Linear) else "parameter"
     name = first.name.removesuffix(".weight") if kind == "linear layer" else first.name
-    holder = next(
-        (type(m).__name__ for m, _ in reversed(first.above) if not _is_plain(m)), type(first.owner).__name__
-    )
+    pattern = f"{name}.*" if kind == "linear layer" else name
+    holder = next((type(m).__name__ for m, _ in reversed(first.above) if not _is_plain(m)), type(first.owner).__name__)
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     return PassbandError(
         f"no role is known for the {kind} '{name}' of {holder}{more}: say what it mixes with "
-        f"roles={{'{name}{'.*' if kind == 'linear layer' else ''}': 'spatial'}}, 'channel', 'both' or 'neither'"
+        f"roles={{'{pattern}': 'spatial'}}, 'channel', 'both' or 'neither'"
     )
 
 
@@ -151,31 +151,34 @@ def _is_plain(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
 
+def _plain(name: str) -> str:
+    """The name that a parametrized parameter has without its parametrization."""
+    head, parametrized, tail = name.partition("parametrizations.")
+    return head + tail.split(".")[0] if parametrized else name
+
+
 def _places(model: nn.Module) -> Iterator[_Place]:
     modules = dict(model.named_modules(remove_duplicate=False))
-    for name, parameter in model.named_parameters():
-        steps = name.split(".")
-        if "parametrizations" in steps:
-            steps = steps[: (at := steps.index("parametrizations"))] + [steps[at + 1]]
+    for name, _ in model.named_parameters():
+        steps = _plain(name).split(".")
         prefixes = [".".join(steps[:depth]) for depth in range(len(steps))]
         above = tuple((modules[p], ".".join(steps[depth:])) for depth, p in enumerate(prefixes))
-        rows = parameter.shape[0] if parameter.ndim else 1
-        yield _Place(name, steps[-1], above[-1][0], above, rows)
+        owner, leaf = above[-1][0], steps[-1]
+        yield _Place(name, leaf, owner, above, getattr(owner, leaf).shape[:1].numel())
 
 
 def _classifiers(model: nn.Module) -> set[int]:
     """Ids of the modules that are the classifier: timm's own answer, else the usual names' last layer."""
     heads: list[nn.Module] = []
-    if hasattr(model, "get_classifier"):
-        answer = model.get_classifier()
+    ask = getattr(model, "get_classifier", None)
+    if callable(ask):
+        answer = ask()
         answer = answer if isinstance(answer, list | tuple) else [answer]
         heads = [head for head in answer if isinstance(head, nn.Module)]
     else:
         for head in (getattr(model, name, None) for name in _HEADS):
-            layers = (
-                [m for m in head.modules() if next(m.parameters(False), None) is not None] if head else []
-            )
-            heads += layers[-1:]
+            layers = list(head.modules()) if isinstance(head, nn.Module) else []
+            heads += [layer for layer in layers if any(True for _ in layer.parameters(recurse=False))][-1:]
     return {id(module) for head in heads for module in head.modules()}
 
 
@@ -185,34 +188,35 @@ def _parts_of(place: _Place, heads: set[int], attention: Attention) -> tuple[Par
         return (Part("neither"),)
     if isinstance(owner, nn.RNNBase):
         return (Part("both"),)
+    for names, meant in _LEAVES:
+        if any(fnmatchcase(place.leaf, pattern) for pattern in names):
+            return (Part(meant),)
     kernel = getattr(owner, "kernel_size", None)
-    wide = kernel is not None and any(side != 1 for side in kernel)
+    # The kernel of "efficient channel attention" runs along the channels, not over the image.
+    along_channels = _CHANNEL_KERNELS.intersection(labels(place.above[-2][0])) if len(place.above) > 1 else ()
+    wide = kernel is not None and any(side != 1 for side in kernel) and not along_channels
     for module, path in place.above:
         child = path.split(".")[0]
+        if wide:  # stays what its type says, within a channel MLP and within attention too
+            break
         if role := _from_table(module, child):
-            # A k×k convolution inside a channel MLP stays what its type says; one that is named itself does not.
-            if not wide or module is place.above[-2][0]:
-                return (Part(role),)
-        elif not wide and (got := _from_attention(module, child, place, attention)):
+            return (Part(role),)
+        if got := _from_attention(module, child, place, attention):
             return got
     if kernel is not None and place.leaf in ("weight", "bias"):
         return (Part(_convolution(owner, wide)),)
-    for names, role in _LEAVES:
-        if any(fnmatchcase(place.leaf, pattern) for pattern in names):
-            return (Part(role),)
     return ()
 
 
-def _convolution(owner: nn.Module, wide: bool) -> Role:
-    if owner.groups == owner.in_channels:
-        return "spatial"
-    return "both" if wide else "channel"
+def _convolution(owner: Any, wide: bool) -> Role:
+    if wide:
+        return "spatial" if owner.groups == owner.in_channels else "both"
+    # A 1×1 convolution of a single channel (a narrow squeeze-and-excite) still makes channels out of it.
+    return "spatial" if 1 < owner.groups == owner.in_channels else "channel"
 
 
 def _is_norm(module: nn.Module) -> bool:
-    if isinstance(
-        module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | nn.PReLU
-    ):
+    if isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | nn.PReLU):
         return True
     return _is_known(module) and "Norm" in type(module).__name__
 
@@ -249,6 +253,7 @@ for _label, _child, _role in (
     *_index(table.NEITHER, "neither"),
 ):
     _ENTRIES.setdefault(_label, []).append((_child, _role))
+_CHANNEL_KERNELS = frozenset(table.CHANNEL_KERNELS.split())
 _ATTENTION = frozenset(table.ATTENTION.split())
 _QUERY_KEY = tuple(table.QUERY_KEY.split())
 _VALUE_OUT = tuple(table.VALUE_OUT.split())

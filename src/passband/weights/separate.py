@@ -13,7 +13,8 @@ from passband.weights.roles import bare
 def separate(model: nn.Module, multiplier: int = 9) -> tuple[str, ...]:
     """Replace every dense k×k convolution by a separable one of the same geometry, freshly initialized.
 
-    **Source**: spatial-mixing, section 3 (a ResNet whose convolutions all become separable, depth multiplier 9).
+    **Source**: spatial-mixing, section 3 (a ResNet whose convolutions all become separable, depth multiplier
+    9).
 
     Args:
         model: Changed in place.
@@ -23,9 +24,9 @@ def separate(model: nn.Module, multiplier: int = 9) -> tuple[str, ...]:
         Names of the convolutions replaced.
 
     Raises:
-        PassbandError: when nothing matches, and for a convolution that has no separable form here (grouped, dilated,
-            oblong, padded otherwise than with zeros, or of a class with a forward of its own); the model is then
-            unchanged.
+        PassbandError: when nothing matches, and for a convolution that has no separable form here (grouped,
+            dilated, oblong, padded otherwise than with zeros, or of a class with a forward of its own); the
+            model is then unchanged.
     """
     inner = bare(model)
     dense = [
@@ -55,9 +56,7 @@ def _separable(name: str, convolution: nn.Conv2d, multiplier: int) -> SeparableC
     }
     reason = next((text for text, holds in reasons.items() if holds), None)
     if reason:
-        raise PassbandError(
-            f"the convolution '{name}' {reason}: it has no separable form; choose another model"
-        )
+        raise PassbandError(f"the convolution '{name}' {reason}: it has no separable form; choose another model")
     new = SeparableConv2d(
         convolution.in_channels,
         convolution.out_channels,

@@ -18,6 +18,8 @@ class Split(nn.Module):
 
     frozen: Tensor
     order: Tensor
+    learned_rows: Tensor
+    frozen_rows: Tensor
 
     def __init__(self, learned: Tensor) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ def install(owner: nn.Module, leaf: str, learned: Tensor, name: str) -> int:
         )
     device = getattr(owner, leaf).device
     parametrize.register_parametrization(owner, leaf, Split(learned.to(device)))
-    return int(owner.parametrizations[leaf].original.numel())  # type: ignore[index,union-attr,operator]
+    return int(owner.parametrizations[leaf].original.numel())  # type: ignore[index,union-attr]
 
 
 def remove(model: nn.Module) -> None:

@@ -1,8 +1,8 @@
 """What timm's and torchvision's blocks mean by the names of their parts: the table that roles are read off.
 
-Entries are ``Class.child`` (``file.Class.child`` where two files use one class name); the child is a pattern, and
-everything pointwise below it has the role. They hold for subclasses, and only for classes of timm, torchvision and
-passband: what somebody else calls ``Mlp`` may mix tokens.
+Entries are ``Class.child`` (``file.Class.child`` where two files use one class name); the child is a
+pattern, and everything pointwise below it has the role. They hold for subclasses, and only for classes of
+timm, torchvision and passband: what somebody else calls ``Mlp`` may mix tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPATIAL = """
 CHANNEL = """
     Mlp.fc*  GluMlp.fc*  GatedMlp.fc*  SwiGLU.*  SwiGLUPacked.fc*  GeGluMlp.w*  GlobalResponseNormMlp.fc*
     MlpWithDepthwiseConv.fc*  NormMlp.fc*  ConvMlp.fc*  LevitMlp.*  GatedConvBlock.fc*  csatv2.Block.pwconv*
-    ConvNeXtBlock.*  LinearLayer.*  LSTM2d.fc  CondConvResidual.routing_fn  EcaModule.conv  CecaModule.conv
+    LinearLayer.*  LSTM2d.fc  CondConvResidual.routing_fn  EcaModule.conv  CecaModule.conv
     HieraBlock.proj  hieradet_sam2.MultiScaleBlock.proj  mvitv2.MultiScaleBlock.shortcut_proj_*
     crossvit.MultiScaleBlock.projs  crossvit.MultiScaleBlock.revert_projs  pit.Pooling.fc
     DeepseekVitAligner.fc*  Qwen3VitPatchMerger.fc2  CoaT.aggregate
@@ -27,7 +27,10 @@ CHANNEL = """
     XCA.*  davit.ChannelAttention.*  ChannelAttentionV2.*  CrossCovarianceAttn.*
     Gemma4GatedMlp.*  misc.MLP.*  CNBlock.block  PartitionAttentionLayer.mlp_layer  EncoderBlock.mlp
 """
-"""Layers along the channel axis. Attention between channels (XCiT, DaViT, EdgeNeXt) mixes no positions: all channel."""
+"""Layers along the channel axis. Attention between channels (XCiT, DaViT, EdgeNeXt) is channel as a whole."""
+
+CHANNEL_KERNELS = "EcaModule CecaModule"
+"""Modules whose kernels run along the channel axis."""
 
 BOTH = """
     NaFlexEmbeds.proj  Gemma4PatchEmbed.input_proj  tnt.Block.proj  TNT.proj  PatchMerging.reduction
@@ -38,28 +41,29 @@ BOTH = """
 
 NEITHER = """
     MlpHead.*  MlpClassifierHead.*  NormMlpClassifierHead.*  ClNormMlpClassifierHead.*  VOLO.aux_head
-    efficientvit_mit.ClassifierHead.classifier  LowFormer.pre_classifier
-    EfficientViM.weights*  EfficientViM.heads*  EfficientViMBlock.alpha  HSMSSD.D  ResBlock.ls*  Affine.*  Scale.scale
-    StarReLU.*  LearnableAffineBlock.*  NormFreeBlock.skipinit_gain  InceptionAux.fc2  GoogLeNet.aux*.fc2
+    efficientvit_mit.ClassifierHead.classifier  LowFormer.pre_classifier  maxvit.MaxVit.classifier
+    mobilenetv3.MobileNetV3.classifier  InceptionAux.fc2  inception.InceptionAux.fc
+    EfficientViM.weights*  EfficientViM.heads*  EfficientViMBlock.alpha  HSMSSD.D  ResBlock.ls*  Affine.*
+    Scale.scale  StarReLU.*  LearnableAffineBlock.*  NormFreeBlock.skipinit_gain
 """
 """Heads beside the classifier, and learned scales."""
 
 ATTENTION = """
     Attention Attention2d AttentionCl AttentionRope AttentionPool2d AttentionPoolLatent RotAttentionPool2d
     Attention2dDownsample AttentionDownsample BatNonLocalAttn BottleneckAttn CascadedGroupAttention
-    ClassAttention ClassAttn CrossAttention lowformer.ConvAttention cpubone.ConvAttention DiffAttention DiffParallelScalingBlock
-    EfficientAdditiveAttention EfficientAttention E_MHSA EvaAttention FactorAttnConvRelPosEnc GPSA
-    Gemma4Attention GlobalSubSampleAttn HaloAttn LambdaLayer LinearSelfAttention LiteMLA LocallyGroupedAttn MHSA
-    MaskUnitAttention MultiQueryAttention2d SHMA MultiQueryAttentionV2 MultiScaleAttention NonLocalAttn
-    ParallelScalingBlock RelPosAttention SHSA SpatialTransformerBlock TalkingHeadAttn WindowAttention
-    WindowAttentionGlobal WindowMultiHeadAttention
+    ClassAttention ClassAttn CrossAttention lowformer.ConvAttention cpubone.ConvAttention DiffAttention
+    DiffParallelScalingBlock EfficientAdditiveAttention EfficientAttention E_MHSA EvaAttention
+    FactorAttnConvRelPosEnc GPSA Gemma4Attention GlobalSubSampleAttn HaloAttn LambdaLayer LinearSelfAttention
+    LiteMLA LocallyGroupedAttn MHSA MaskUnitAttention MultiQueryAttention2d SHMA MultiQueryAttentionV2
+    MultiScaleAttention NonLocalAttn ParallelScalingBlock RelPosAttention SHSA SpatialTransformerBlock
+    TalkingHeadAttn WindowAttention WindowAttentionGlobal WindowMultiHeadAttention
     RelativePositionalMultiHeadAttention ShiftedWindowAttention ShiftedWindowAttentionV2 MultiheadAttention
 """
 """Attention between positions: its parts are told apart by the names below."""
 
 QUERY_KEY = """
-    q k qk q_proj k_proj wq wk query key to_query to_key q_bias k_bias bias_k pos_proj proj_l proj_w talking_head*
-    temperature logit_scale gating_param w_g lambda_q* lambda_k* t p qk_proj cpb_mlp meta_mlp
+    q k qk q_proj k_proj wq wk query key to_query to_key q_bias k_bias bias_k pos_proj proj_l proj_w
+    talking_head* temperature logit_scale gating_param w_g lambda_q* lambda_k* t p qk_proj cpb_mlp meta_mlp
 """
 """What forms the attention map: spatial."""
 
@@ -72,8 +76,8 @@ FUSED = "qkv qkvs kv to_qkv qkv_proj in_proj* pwise aggreg"
 """Query, key and value of one layer, by rows: split (see ``layouts``)."""
 
 POSITIONS = """
-    pos_embed* pos_embedding* pos_emb position_embedding* patch_pos pixel_pos rel_pos* relative_position_bias_table
-    attention_biases height_rel width_rel
+    pos_embed* pos_embedding* pos_emb position_embedding* patch_pos pixel_pos rel_pos*
+    relative_position_bias_table attention_biases height_rel width_rel
 """
 """Names of parameters that say where a token is: spatial, in any module."""
 
