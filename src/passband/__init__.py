@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from passband.attacks import FGSM, PGD
+    from passband.attacks.gradient_sign import FGSM, PGD
     from passband.core.answer import Answer
     from passband.core.band import Band
     from passband.core.errors import PassbandError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "passband.core.answer",
     "Band": "passband.core.band",
-    "FGSM": "passband.attacks",
-    "PGD": "passband.attacks",
+    "FGSM": "passband.attacks.gradient_sign",
+    "PGD": "passband.attacks.gradient_sign",
     "PassbandError": "passband.core.errors",
     "Recipe": "passband.core.recipe",
     "create": "passband.models.create",

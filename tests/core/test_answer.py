@@ -86,4 +86,10 @@ def test_a_full_disk_leaves_the_old_answer_whole(tmp_path, monkeypatch) -> None:
 
 def test_lines_of_another_length_than_their_axis_are_refused() -> None:
     with pytest.raises(ValueError, match="1 values for 2 points"):
-        Curve(name="c", title="c", x=Axis(name="x", values=(1, 2)), y=Axis(name="y"), series=(Series(name="s", values=(1,)),))
+        Curve(
+            name="c",
+            title="c",
+            x=Axis(name="x", values=(1, 2)),
+            y=Axis(name="y"),
+            series=(Series(name="s", values=(1,)),),
+        )

@@ -25,7 +25,12 @@ def rows(*gaps: float | None):
 
 @pytest.mark.parametrize(
     ("gaps", "verdict"),
-    [((5.0, 6.0, 5.5), "holds"), ((-5.0, -6.0, -5.5), "fails"), ((5.0, -6.0, 1.0), "undecided"), ((None,), "not measured")],
+    [
+        ((5.0, 6.0, 5.5), "holds"),
+        ((-5.0, -6.0, -5.5), "fails"),
+        ((5.0, -6.0, 1.0), "undecided"),
+        ((None,), "not measured"),
+    ],
 )
 def test_verdicts_over_seeds(gaps, verdict) -> None:
     assert judge(CLAIM, rows(*gaps), Scale.SMALL).verdict == verdict

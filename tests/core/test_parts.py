@@ -36,7 +36,11 @@ def test_options_are_read_by_their_annotation(given, parsed) -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"radius": "4"}, "did you mean 'radii'"), ({"eps": "much"}, "part: eps cannot be 'much'"), ({"eps": "1/0"}, "cannot be")],
+    [
+        ({"radius": "4"}, "did you mean 'radii'"),
+        ({"eps": "much"}, "part: eps cannot be 'much'"),
+        ({"eps": "1/0"}, "cannot be"),
+    ],
 )
 def test_options_that_do_not_fit(given, words) -> None:
     with pytest.raises(PassbandError, match=words):

@@ -12,9 +12,18 @@ from passband.core.recipe import Recipe
 # A default that is not null never changes: these digests are for good. A mended training bug raises `revision`.
 COMMITTED = {
     "defaults": ({}, "0a39cb9d2937d758"),
-    "channels": ({"learn": "channels", "data": {"name": "fashion-mnist"}, "epochs": 3, "seed": 1}, "ce666fbc12b4361b"),
-    "static": ({"filters": "box", "learn": "channels", "data": {"name": "photos", "part": 1024}}, "22b4357462560c11"),
-    "adversarial": ({"attack": {"name": "pgd", "eps": "8/255", "alpha": "2/255", "steps": 7}}, "86b660d02858d0a1"),
+    "channels": (
+        {"learn": "channels", "data": {"name": "fashion-mnist"}, "epochs": 3, "seed": 1},
+        "ce666fbc12b4361b",
+    ),
+    "static": (
+        {"filters": "box", "learn": "channels", "data": {"name": "photos", "part": 1024}},
+        "22b4357462560c11",
+    ),
+    "adversarial": (
+        {"attack": {"name": "pgd", "eps": "8/255", "alpha": "2/255", "steps": 7}},
+        "86b660d02858d0a1",
+    ),
     "adamw": (
         {
             "model": {"name": "conv_mixer", "hidden": 64, "depth": 4},
@@ -70,7 +79,9 @@ def test_a_folder_is_known_by_its_content_not_its_path() -> None:
 
 
 def test_text_reads_back(tmp_path) -> None:
-    recipe = Recipe().with_settings(["attack.name=pgd", "attack.eps=8/255", "normalize.mean=[0.5]", "normalize.std=[1]"])
+    recipe = Recipe().with_settings(
+        ["attack.name=pgd", "attack.eps=8/255", "normalize.mean=[0.5]", "normalize.std=[1]"]
+    )
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.text())
     assert Recipe.read(path) == recipe
@@ -103,7 +114,11 @@ def test_mistakes_say_what_to_do(settings: list[str], words: str) -> None:
 
 
 def test_files_that_hold_no_recipe(tmp_path) -> None:
-    for text, words in [("[1]", "holds no recipe"), ("a: [", "is not YAML"), ("epoch: 3", "did you mean 'epochs'")]:
+    for text, words in [
+        ("[1]", "holds no recipe"),
+        ("a: [", "is not YAML"),
+        ("epoch: 3", "did you mean 'epochs'"),
+    ]:
         path = tmp_path / "r.yaml"
         path.write_text(text)
         with pytest.raises(PassbandError, match=words):

@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Show which image frequencies a vision model runs on, and train models that run on the right ones.",
-    epilog="--debug shows the traceback of an error. Exit codes: 0 all well, 1 a judged claim fails, 2 you can mend it.",
+    epilog="--debug shows the traceback of an error. Exit code: 0 all well, 1 a judged claim fails, 2 you can mend it.",
 )
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE; may be given again.")]
@@ -62,19 +62,22 @@ def probe(
     from passband.cli import show
     from passband.core.options import parse_value
     from passband.sweeps import probing
+    from passband.sweeps.answers import describe
+    from passband.sweeps.device import torch_device
+    from passband.sweeps.resolve import images_for
 
     statistics = tuple[float, ...] | None
     planned = probing.plan(only, settings or [], seed)
     asked = probing.load(
-        model, weights=weights, pretrained=pretrained, size=size, device=probing.torch_device(device),
+        model, weights=weights, pretrained=pretrained, size=size, device=torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
     )  # fmt: skip
-    batches = probing.images_for(
+    batches = images_for(
         asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch,
-        device=probing.torch_device(device), skip_bad=skip_bad,
+        device=torch_device(device), skip_bad=skip_bad,
     )  # fmt: skip
     folder = out or Path("passband-out") / probing.folder_name(model, data)
-    show.head(probing.describe(asked, batches))
+    show.head(describe(asked, batches))
     for results in probing.ask(asked, batches, planned, folder=folder, command=_command(), precision=precision):
         show.results(results)
     show.path("report", folder / "report.html")
@@ -101,7 +104,13 @@ def train(
     from passband.core.compute import Compute
     from passband.core.recipe import Recipe
 
-    fields: dict[str, Any] = {"model.name": model, "data.name": data, "learn": learn, "epochs": epochs, "seed": seed}
+    fields: dict[str, Any] = {
+        "model.name": model,
+        "data.name": data,
+        "learn": learn,
+        "epochs": epochs,
+        "seed": seed,
+    }
     given = [f"{name}={value}" for name, value in fields.items() if value is not None]
     wanted = (Recipe() if recipe is None else Recipe.read(recipe)).with_settings([*given, *(settings or [])])
     compute = Compute(device=device, threads=threads, keep_epochs=keep_epochs)
@@ -131,8 +140,8 @@ def reproduce(
 def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Path | None, device: str) -> int:
     from passband.cli import show
     from passband.core.compute import Compute
-    from passband.core.results import Table
     from passband.core.errors import unknown
+    from passband.core.results import Table
     from passband.core.scale import Scale
     from passband.reports import page
 

@@ -81,7 +81,7 @@ def number(cell: Cell, unit: str = "") -> str:
     """Write a cell as a person would: fractions as percent, counts whole, others with their leading digits."""
     if cell is None:
         return "–"
-    if isinstance(cell, bool) or isinstance(cell, str):
+    if isinstance(cell, bool | str):
         return str(cell)
     if unit == "fraction":
         return f"{100 * cell:.1f}%"

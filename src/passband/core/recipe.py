@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from passband.core.errors import PassbandError, unknown
 from passband.core.options import fraction, split_assignments
 
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -51,15 +50,15 @@ class DataPart(BaseModel):
         name: A set's name, as ``passband list data`` shows them, or ``folder:PATH``.
         size: Side of the square input in pixels; smaller images are zero-padded, larger ones resized and cropped.
         part: Number of training images, of one fixed seeded permutation; null takes all.
-        view: A view of the images, such as ``{name: band_limited, radius: 12}``; null takes them as they are.
+        view: A view of the images, such as ``{name: band_limited, cutoff: 12}``; null takes them as they are.
         shuffle_labels: Whether the training labels are put in another, fixed, order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "photos"
-    size: int = Field(32, ge=4, le=1024)
-    part: int | None = Field(None, ge=1)
+    size: int = Field(default=32, ge=4, le=1024)
+    part: int | None = Field(default=None, ge=1)
     view: Part | None = None
     shuffle_labels: bool = False
 
@@ -114,11 +113,11 @@ class Recipe(BaseModel):
     attack: Part | None = None
     optimizer: Part = _part("sgd", lr=0.1, momentum=0.9, weight_decay=5.0e-4)
     schedule: Part = _part("cosine")
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(128, ge=2)
+    epochs: int = Field(default=10, ge=1)
+    batch: int = Field(default=128, ge=2)
     ema: dict[str, float] | None = None
     precision: Literal["float32", "bf16"] = "float32"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     revision: int = 1
 
     @field_validator("quantize", mode="before")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from passband.core.errors import MissingData, PassbandError, unknown
+from passband.core.errors import MissingData, unknown
 from passband.core.spec import ImageSpec
 from passband.core.store import data_folder
 from passband.data.dataset import ImageSet, derive, fingerprint, permutation
@@ -105,8 +105,9 @@ def _array_set(name: str, split: Split, root: Path) -> ImageSet:
 def _cifar10_jpeg(root: Path, split: Split) -> Listing:
     if not (root / "cifar10-jpeg").is_dir():
         raise MissingData(
-            "cifar10-jpeg", f"cifar10-jpeg is not in {root}; `passband data cifar10-jpeg` makes it from CIFAR-10, or name "
-            "another folder with --data-dir or PASSBAND_DATA"
+            "cifar10-jpeg",
+            f"cifar10-jpeg is not in {root}; `passband data cifar10-jpeg` makes it from CIFAR-10, or name "
+            "another folder with --data-dir or PASSBAND_DATA",
         )
     return list_classes(root / "cifar10-jpeg", split)
 
@@ -141,9 +142,7 @@ def _files(
         pixels, done = read_file(paths[index])
         return fit(pixels), done
 
-    ready = decoded(
-        _cache_key(listing, order, fitting), list(map(str, paths)), one, skip_bad=skip_bad, what=name
-    )
+    ready = decoded(_cache_key(listing, order, fitting), list(map(str, paths)), one, skip_bad=skip_bad, what=name)
     kept = order[ready.kept]
     mark = _fingerprint(kind, listing, fitting)
     if not np.array_equal(kept, np.arange(len(listing.files))):
@@ -173,9 +172,7 @@ def _fingerprint(kind: str, listing: Listing, fitting: Fitting) -> str:
 
 
 def _notes(name: str, ready: Decoded, asked: int) -> tuple[str, ...]:
-    said = [
-        f"{name}: {count} of {asked} images {_KINDS[kind]}" for kind, count in sorted(ready.kinds.items())
-    ]
+    said = [f"{name}: {count} of {asked} images {_KINDS[kind]}" for kind, count in sorted(ready.kinds.items())]
     if ready.bad:
         said.append(f"{name}: {len(ready.bad)} of {asked} images were left out; the first: {ready.bad[0]}")
     return tuple(said)

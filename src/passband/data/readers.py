@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from passband.core.errors import PassbandError
+from passband.core.errors import MissingData, PassbandError
 from passband.core.store import explain_disk
 
 
@@ -91,7 +91,8 @@ def _download(name: str, reader: Reader, data_dir: Path) -> None:
             if isinstance(error, OSError) and error.errno is not None:
                 with explain_disk(data_dir / reader.folder):
                     raise
-            raise PassbandError(
+            raise MissingData(
+                name,
                 f"{name} is not in {data_dir} and could not be downloaded ({_first_line(error)}): give the "
                 f"same command online, or put torchvision's folder {reader.folder}/ there, or name another "
                 "folder with --data-dir or PASSBAND_DATA"

@@ -93,9 +93,7 @@ def part(dataset: ImageSet, count: int, seed: int = 0) -> ImageSet:
         PassbandError: when the set holds fewer.
     """
     if count > len(dataset):
-        raise PassbandError(
-            f"a part of {count} was asked of {dataset.name}, which holds {len(dataset)} images"
-        )
+        raise PassbandError(f"a part of {count} was asked of {dataset.name}, which holds {len(dataset)} images")
     return dataset.take(count, seed)
 
 

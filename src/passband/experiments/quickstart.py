@@ -12,8 +12,8 @@ from passband.core.claims import Claim
 from passband.core.recipe import Recipe
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
-from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.margins import difference, nearer
+from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 
 LEARN = ("everything", "channels", "spatial")
@@ -60,7 +60,11 @@ def measure(case: Case, lab: Lab) -> Measured:
         # The first row is ε = 0, the image untouched: the mean is over the attacked ones.
         verdicts[attack] = robust[attack][1:].mean(axis=0)
     row: dict[str, Cell] = {column: 100 * float(scores.mean()) for column, scores in verdicts.items()}
-    row |= {"learned": run.metrics["learned_parameters"], "seconds": run.metrics["seconds"], "run": run.digest}
+    row |= {
+        "learned": run.metrics["learned_parameters"],
+        "seconds": run.metrics["seconds"],
+        "run": run.digest,
+    }
     return Measured(row, tuple(found.values()), verdicts)
 
 

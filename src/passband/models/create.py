@@ -113,14 +113,10 @@ def _classifier(
 ) -> Classifier:
     origin = _normalization(name, origin, channels, mean, std)
     if origin.size is None:
-        raise PassbandError(
-            f"the input size of '{name}' is not known; give it: --size, or size in a recipe's data"
-        )
+        raise PassbandError(f"the input size of '{name}' is not known; give it: --size, or size in a recipe's data")
     count = _count_classes(name, origin, channels, origin.size)
     if classes is not None and classes != count:
-        raise PassbandError(
-            f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it"
-        )
+        raise PassbandError(f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it")
     spec = ImageSpec(
         origin.size, origin.mean, origin.std, origin.source, count, channels, "timm", origin.crop_pct,
         origin.interpolation, _names_of(origin, class_names, count),
@@ -140,9 +136,7 @@ def _find(
         return from_torchvision(name, classes, channels, size, pretrained, arguments)
     if PATTERN.fullmatch(name):
         if pretrained:
-            raise PassbandError(
-                f"'{name}' is your own: load its weights in the factory, or with --weights FILE"
-            )
+            raise PassbandError(f"'{name}' is your own: load its weights in the factory, or with --weights FILE")
         return from_file(name, classes, channels, size, arguments)
     return from_timm(name, classes, channels, size, pretrained, arguments)
 
@@ -206,8 +200,6 @@ def _count_classes(name: str, origin: Origin, channels: int, size: tuple[int, in
 
 def _names_of(origin: Origin, given: tuple[str, ...], count: int) -> tuple[str, ...]:
     if given and len(given) != count:
-        raise PassbandError(
-            f"{len(given)} class names were given for a model of {count} classes; give one per class"
-        )
+        raise PassbandError(f"{len(given)} class names were given for a model of {count} classes; give one per class")
     names_found = given or origin.class_names
     return names_found if len(names_found) == count else ()

@@ -21,9 +21,7 @@ from passband.models.origin import Arguments, Origin, Size, call_factory, from_c
 PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 
-def from_file(
-    name: str, classes: int | None, channels: int, size: Size | None, arguments: Arguments
-) -> Origin:
+def from_file(name: str, classes: int | None, channels: int, size: Size | None, arguments: Arguments) -> Origin:
     """Make a network with a factory of the user's: ``path/to/file.py:factory``.
 
     ``num_classes`` and ``in_chans`` are passed where the factory names them. What its images are is read from

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,8 +21,6 @@ from passband.data.dataset import Batches
 from passband.probes import PROBES
 from passband.sweeps.resolve import Subject
 
-Precision = Literal["float32", "bf16"]
-
 
 def measure(
     asked: Subject,
@@ -32,7 +30,7 @@ def measure(
     *,
     folder: Path,
     command: str,
-    precision: Precision = "float32",
+    precision: str = "float32",
 ) -> tuple[Result, ...]:
     """Run a probe, or take the answer that was kept for the same weights, data, options and version.
 
@@ -78,7 +76,7 @@ def _recalled(kept: Path, command: str) -> tuple[Result, ...]:
     return tuple(result.model_copy(update={"how": result.how | {"command": command}}) for result in results)
 
 
-def _autocast(precision: Precision, device: str) -> Any:
+def _autocast(precision: str, device: str) -> Any:
     if precision == "float32":
         return nullcontext()
     if precision != "bf16":

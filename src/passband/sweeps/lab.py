@@ -54,7 +54,12 @@ class Lab:
         """
         asked = self.subject(run, epoch)
         results = measure(
-            asked, self.images(asked, run), name, options or {}, folder=run.folder / "answers", command=self.command
+            asked,
+            self.images(asked, run),
+            name,
+            options or {},
+            folder=run.folder / "answers",
+            command=self.command,
         )
         return {result.name: result for result in results}
 
@@ -73,12 +78,9 @@ class Lab:
 
     def images(self, asked: Subject, run: Run) -> Batches:
         """Return the test images of the run's own data set."""
-        return images_for(
-            asked, run.recipe.data.name, data_dir=self.data_dir, limit=self.limit, device=self.device
-        )
+        return images_for(asked, run.recipe.data.name, data_dir=self.data_dir, limit=self.limit, device=self.device)
 
     @property
     def device(self) -> str:
         """The torch device that the compute's name stands for."""
         return torch_device(self.compute.device)
-

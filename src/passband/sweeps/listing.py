@@ -14,7 +14,7 @@ def entries(what: str) -> list[tuple[str, str]]:
     if what == "models":
         return [(name, "") for name in create.names()]
     if what == "data":
-        return catalog.names()
+        return [(name, f"{text} ({place})") for name, text, place in catalog.names()]
     parts = ATTACKS if what == "attacks" else PROBES
     return [(name, _line(part)) for name, part in parts.items()]
 

@@ -16,7 +16,7 @@ from passband.core.results import Result
 from passband.data.dataset import Batches
 from passband.probes import PROBES
 from passband.reports import page
-from passband.sweeps.answers import Precision, describe, measure
+from passband.sweeps.answers import describe, measure
 from passband.sweeps.device import torch_device
 from passband.sweeps.resolve import Subject, images_for, subject
 
@@ -64,7 +64,7 @@ def ask(
     *,
     folder: Path,
     command: str,
-    precision: Precision = "float32",
+    precision: str = "float32",
 ) -> Iterator[tuple[Result, ...]]:
     """Run the planned probes one by one; those whose answer is kept in ``folder`` come at once.
 
@@ -72,12 +72,14 @@ def ask(
     """
     found: list[Result] = []
     for name, options in planned.items():
-        results = measure(
-            asked, batches, name, options, folder=folder / "kept", command=command, precision=precision
-        )
+        results = measure(asked, batches, name, options, folder=folder / "kept", command=command, precision=precision)
         found += results
         yield results
-    head = {"title": f"{asked.name} on {batches.dataset.name}", "command": command, **describe(asked, batches)}
+    head = {
+        "title": f"{asked.name} on {batches.dataset.name}",
+        "command": command,
+        **describe(asked, batches),
+    }
     Answer(head, found).save(folder)
     page.write(folder)
 

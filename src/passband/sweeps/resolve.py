@@ -61,7 +61,9 @@ def subject(
         name = source
     else:
         if any(option is not None for option in (weights, mean, std, size)):
-            raise PassbandError(f"{source} is a run: it brings its own weights, size, mean and std; leave those options out")
+            raise PassbandError(
+                f"{source} is a run: it brings its own weights, size, mean and std; leave those options out"
+            )
         run = open_run(folder)
         model = load(run)
         recipe = run.recipe
@@ -101,9 +103,7 @@ def images_for(
     if truth not in ("label", "prediction"):
         raise unknown("truth", truth, ["label", "prediction"])
     spec = asked.model.spec
-    dataset = catalog.load(
-        data, "test", spec=spec, data_dir=data_dir, limit=limit, seed=seed, skip_bad=skip_bad
-    )
+    dataset = catalog.load(data, "test", spec=spec, data_dir=data_dir, limit=limit, seed=seed, skip_bad=skip_bad)
     if truth == "label":
         return match_classes(dataset, spec).batches(batch, device=device)
     batches = dataset.batches(batch, device=device)

@@ -131,14 +131,21 @@ def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
 
 
 def _spec(fields: dict[str, Any]) -> ImageSpec:
-    return ImageSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return ImageSpec(**plain)
 
 
 class _Training:
     """Hold together what one training needs, for as long as it runs."""
 
     def __init__(
-        self, recipe: Recipe, compute: Compute, folder: Path, digest: str, dataset: ImageSet, data_dir: Path | None
+        self,
+        recipe: Recipe,
+        compute: Compute,
+        folder: Path,
+        digest: str,
+        dataset: ImageSet,
+        data_dir: Path | None,
     ) -> None:
         self.recipe, self.compute, self.folder, self.digest = recipe, compute, folder, digest
         self.fabric = Fabric(
@@ -150,7 +157,7 @@ class _Training:
         self.spec = build.image_spec(recipe, dataset)
         self.test = build.test_set(recipe, data_dir).batches(512, device=self.fabric.device)
         self.model, self.report = build.trainable_model(recipe, self.spec)
-        self.model.to(self.fabric.device, memory_format=torch.channels_last)
+        self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
         learned = [parameter for _, parameter in learned_parameters(self.model)]
         ema = None if recipe.ema is None else ModelEmaV3(self.model, **recipe.ema)
         self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
@@ -185,8 +192,10 @@ class _Training:
         return all(epoch_weights(self.folder, epoch).exists() for epoch in range(1, done + 1))
 
     def _describe(self) -> None:
-        environment = {"versions": versions(), "hardware": hardware(), "compute": asdict(self.compute)}
-        environment["threads"] = torch.get_num_threads()
+        environment = {
+            "versions": versions(), "hardware": hardware(), "compute": asdict(self.compute),
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
         write_atomic(self.folder / "recipe.yaml", self.recipe.text().encode())
         write_atomic(self.folder / "environment.json", _json(environment))
         write_atomic(self.folder / "spec.json", _json(asdict(self.spec)))
@@ -200,9 +209,12 @@ class _Training:
 
     def _write_weights(self, path: Path) -> None:
         model = bake(copy.deepcopy(self.state.evaluated))
+        assert isinstance(model, Classifier)
         tensors = {name: tensor.contiguous().cpu() for name, tensor in model.inner.state_dict().items()}
-        about = {"mean": self.spec.mean, "std": self.spec.std, "size": self.spec.size}
-        about |= {"classes": self.spec.class_names, "recipe": self.recipe.plain()}
+        about: dict[str, Any] = {
+            "mean": self.spec.mean, "std": self.spec.std, "size": self.spec.size,
+            "classes": self.spec.class_names, "recipe": self.recipe.plain(),
+        }  # fmt: skip
         metadata = {key: json.dumps(value) for key, value in about.items()} | {"format": "pt"}
         write_atomic(path, save(tensors, metadata=metadata))
 

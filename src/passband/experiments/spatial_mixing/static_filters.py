@@ -15,15 +15,19 @@ from passband.core.claims import Claim
 from passband.core.recipe import Recipe
 from passband.core.results import Column
 from passband.core.scale import Scale
-from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.margins import difference, nearer
+from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 
 FILTERS = ("learned", "different", "same", "box", "identity")
 
 SETTINGS = {
     Scale.SMOKE: {"data": {"name": "photos", "part": 1024}, "epochs": 2, "model": {"depth": 1, "width": 8}},
-    Scale.SMALL: {"data": {"name": "fashion-mnist", "part": 20000}, "epochs": 5, "model": {"depth": 1, "width": 16}},
+    Scale.SMALL: {
+        "data": {"name": "fashion-mnist", "part": 20000},
+        "epochs": 5,
+        "model": {"depth": 1, "width": 16},
+    },
     Scale.FULL: {"data": {"name": "cifar10"}, "epochs": 200, "model": {"depth": 3, "width": 16}},
 }
 

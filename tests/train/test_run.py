@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from passband.core.compute import Compute
+from passband.core.errors import PassbandError
+from passband.core.recipe import Recipe
+from passband.core.store import lock
+from passband.tasks.classification import correct, predict
+from passband.train import build, steps
+from passband.train.run import Run, load, open_run, train
+
+TINY = Recipe.of(
+    {
+        "model": {"name": "separable_resnet", "depth": 1, "width": 4, "multiplier": 2},
+        "data": {"name": "photos", "part": 150},
+        "epochs": 2,
+        "batch": 64,
+    }
+)
+EVERY_STEP = Compute(device="cpu", checkpoint_seconds=0.0)
+
+
+@pytest.fixture(autouse=True)
+def few_test_images(monkeypatch):
+    """Evaluate on a hundred test images: these tests ask how a training goes, not how well."""
+    whole = build.test_set
+    monkeypatch.setattr(build, "test_set", lambda *arguments: whole(*arguments).take(100))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.folder / "weights.safetensors")
+
+
+def assert_same(left: Run, right: Run) -> None:
+    for name, tensor in weights(left).items():
+        assert torch.equal(tensor, weights(right)[name]), name
+
+
+def log(run: Run) -> list[list[str]]:
+    with (run.folder / "log.csv").open() as file:
+        return [row[:-1] for row in csv.reader(file)]  # all but the seconds
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["ema.decay=0.9", "optimizer.name=adamw", "schedule.warmup=1"], ["model.name=resnet10t", "model.drop_rate=0.5"]],
+    ids=["plain", "ema", "dropout"],
+)  # fmt: skip
+def test_a_run_stopped_anywhere_ends_with_the_same_weights_and_log(tmp_path, monkeypatch, settings) -> None:
+    recipe = TINY.with_settings(settings)
+    if "model.name=resnet10t" in settings:
+        recipe = recipe.with_settings(["data.part=70", "batch=32"])
+    whole = train(recipe, compute=replace(EVERY_STEP, checkpoint_seconds=60), runs=tmp_path / "whole")
+    real = steps.plain
+    calls = {"left": 2}
+
+    def dying(*arguments):
+        if not calls["left"]:
+            calls["left"] = 2
+            raise Killed
+        calls["left"] -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(steps, "plain", dying)
+    stops = 0
+    while True:
+        try:
+            parts = train(recipe, compute=EVERY_STEP, runs=tmp_path / "parts")
+            break
+        except Killed:
+            stops += 1
+    assert stops >= 2
+    assert_same(whole, parts)
+    assert log(whole) == log(parts)
+
+
+def test_sigkill_and_the_same_command_again(tmp_path) -> None:
+    recipe = TINY.with_settings(["epochs=40"])
+    (tmp_path / "r.yaml").write_text(recipe.text())
+    command = [
+        sys.executable,
+        "-m",
+        "passband",
+        "train",
+        str(tmp_path / "r.yaml"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    process = subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    folder = next((tmp_path / "runs").iterdir())
+    assert (folder / "checkpoint.pt").exists() and not (folder / "DONE").exists()
+    with pytest.raises(PassbandError, match="is not finished"):
+        open_run(folder)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)["position"]["epoch"]
+    assert 1 <= saved < 40
+
+
+def test_ctrl_c_saves_between_two_steps_and_says_so(tmp_path) -> None:
+    recipe = TINY.with_settings(["epochs=400"])
+    (tmp_path / "r.yaml").write_text(recipe.text())
+    command = [
+        sys.executable,
+        "-m",
+        "passband",
+        "train",
+        str(tmp_path / "r.yaml"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    process = subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "passband: interrupted; nothing is lost: the same command continues"
+    assert "Traceback" not in said
+
+
+def test_a_finished_run_is_found_and_not_trained_again(tmp_path, monkeypatch) -> None:
+    first = train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    monkeypatch.setattr(steps, "plain", lambda *_: pytest.fail("trained again"))
+    assert train(TINY, compute=EVERY_STEP, runs=tmp_path) == first
+    names = {path.name for path in first.folder.iterdir()} - {".lock"}
+    assert names == {
+        "recipe.yaml", "environment.json", "spec.json", "log.csv", "checkpoint.pt", "weights.safetensors",
+        "metrics.json", "DONE",
+    }  # fmt: skip
+
+
+def test_a_run_gives_its_model_back_and_its_weights_load_in_plain_timm(tmp_path) -> None:
+    recipe = TINY.with_settings(["filters=same", "learn=channels", "smooth.sigma=1.0"])
+    run = train(recipe, compute=EVERY_STEP, runs=tmp_path)
+    model = load(run)
+    images, targets = next(iter(build.test_set(recipe).batches(100)))
+    verdicts = correct(predict(model, images), targets)
+    assert verdicts.float().mean().item() == pytest.approx(run.metrics["test_accuracy"])
+    plain = timm.create_model("separable_resnet", depth=1, width=4, multiplier=2, num_classes=model.spec.classes)
+    plain.load_state_dict(load_file(run.folder / "weights.safetensors"))
+    mean, std = torch.tensor(model.spec.mean), torch.tensor(model.spec.std)
+    normalized = (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    torch.testing.assert_close(plain.eval()(normalized), model(images))
+
+
+def test_kept_epochs_and_a_run_that_had_not_kept_them(tmp_path) -> None:
+    run = train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    before = weights(run)
+    with pytest.raises(PassbandError, match="--keep-epochs"):
+        load(run, epoch=1)
+    kept = train(TINY, compute=replace(EVERY_STEP, keep_epochs=True), runs=tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(kept).items())
+    last = load(kept, epoch=2).inner.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in last.items())
+    first = load(kept, epoch=1).inner.state_dict()
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in first.items())
+
+
+def test_adversarial_training_and_bfloat16_learn_something_else(tmp_path) -> None:
+    runs = [
+        train(TINY.with_settings(settings), compute=EVERY_STEP, runs=tmp_path)
+        for settings in (
+            ["epochs=1"],
+            ["epochs=1", "attack.name=pgd", "attack.steps=2"],
+            ["epochs=1", "precision=bf16"],
+        )
+    ]
+    assert len({run.digest for run in runs}) == 3
+    for other in runs[1:]:
+        assert any(not torch.equal(tensor, weights(other)[name]) for name, tensor in weights(runs[0]).items())
+
+
+def test_two_processes_never_train_one_recipe(tmp_path) -> None:
+    digest = TINY.digest(build.training_set(TINY).fingerprint)[:16]
+    code = f"from passband.core.store import lock; import time\nwith lock(__import__('pathlib').Path({str(tmp_path / digest)!r})): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(PassbandError, match="another process works in"):
+            train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    finally:
+        other.kill()
+        other.wait()
+    with lock(tmp_path / digest):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["optimizer.lr=1e30"], "the loss is .* at epoch 1, step .; train with a smaller learning rate"),
+        (["optimizer.lrr=1"], "did you mean 'lr'"),
+        (["optimizer.name=sdg"], "unknown optimizer 'sdg': did you mean 'sgd'"),
+        (["schedule.name=cosin"], "did you mean 'cosine'"),
+        (
+            ["schedule.name=multistep", "schedule.milestones=[1,2]", "schedule.gamma=[1,2,3]"],
+            "one gamma or 2",
+        ),
+        (["attack.name=pdg"], "unknown attack 'pdg': did you mean 'pgd'"),
+        (["model.name=separable_resnt"], "did you mean 'separable_resnet'"),
+        (["model.depht=1"], "depht"),
+        (["data.name=fotos"], "did you mean 'photos'"),
+        (["augment=[{name: crp}]"], "did you mean 'crop'"),
+        (["data.view={name: band_limitd}"], "did you mean 'band_limited'"),
+        (["smooth.sigmaa=1"], "did you mean 'sigma'"),
+        (["data.part=1000000"], "1,?000,?000"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_line(tmp_path, settings, words) -> None:
+    with pytest.raises(PassbandError, match=words) as caught:
+        train(TINY.with_settings(settings), compute=EVERY_STEP, runs=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def damaged_run(folder: Path) -> tuple[Path, Run]:
+    run = train(TINY, compute=EVERY_STEP, runs=folder)
+    (run.folder / "DONE").unlink()
+    return run.folder / "checkpoint.pt", run
+
+
+def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path) -> None:
+    checkpoint, _ = damaged_run(tmp_path)
+    data = checkpoint.read_bytes()
+    for broken in (data[: len(data) // 2], b"", b"not a checkpoint"):
+        checkpoint.write_bytes(broken)
+        with pytest.raises(PassbandError, match=r"checkpoint.pt is damaged .* remove it to train anew"):
+            train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    torch.save({"digest": "other"}, checkpoint)
+    with pytest.raises(PassbandError, match="belongs to another recipe"):
+        train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    torch.save(os.getcwd, checkpoint)  # code, which must be refused and not run
+    with pytest.raises(PassbandError, match="is damaged"):
+        train(TINY, compute=EVERY_STEP, runs=tmp_path)
+
+
+def test_damaged_weights_are_named(tmp_path) -> None:
+    run = train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    path = run.folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PassbandError, match="weights.safetensors is damaged"):
+        load(run)
+
+
+def test_metrics_say_what_was_measured(tmp_path) -> None:
+    run = train(TINY.with_settings(["learn=spatial"]), compute=EVERY_STEP, runs=tmp_path)
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["train_images"] == 150 and metrics["test_images"] == 100
+    assert metrics["low"] <= metrics["test_accuracy"] <= metrics["high"]
+    assert metrics["learned_parameters"] < metrics["parameters"]
