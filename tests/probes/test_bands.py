@@ -39,7 +39,7 @@ def by_name(results: tuple) -> dict:
 
 def test_numbers_are_those_of_the_copies_made_one_by_one() -> None:
     model, data = network().eval(), images()
-    found = by_name(bands(model, data.batches(7), radii=(2, 5)))
+    found = by_name(bands(model, data.batches(7), radii=(2.0, 5.0)))
     pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2) / 255
     labels = torch.from_numpy(data.labels)
     for kind, cut in (("LFC", low), ("HFC", high)):
@@ -86,7 +86,7 @@ def test_cut_offs_follow_the_size_of_the_images(side: int, radii: tuple, degrees
 
 def test_the_gallery_shows_what_the_model_said_at_each_radius() -> None:
     data = images()
-    found = by_name(bands(network(), data.batches(7), radii=(5, 2), examples=9))
+    found = by_name(bands(network(), data.batches(7), radii=(5.0, 2.0), examples=9))
     gallery, accuracy = found["bands.examples"], found["bands.accuracy"]
     assert isinstance(gallery, Gallery) and gallery.view == "bands" and len(gallery.pictures) == 9
     assert gallery.data == {
@@ -123,7 +123,7 @@ def test_agreement_is_named_as_such_and_knows_no_truth() -> None:
 
 
 def test_range_convention_and_empty_copies_are_told() -> None:
-    found = by_name(bands(network(), images().batches(30), radii=(2, 20), rescale="none"))["bands.accuracy"]
+    found = by_name(bands(network(), images().batches(30), radii=(2.0, 20.0), rescale="none"))["bands.accuracy"]
     words = " ".join(found.notes)
     assert "LFC reaches" in words and "They are not rescaled" in words and "16×16 spectrum" in words
     assert "At radius 20 HFC is empty" in words
@@ -159,8 +159,7 @@ def test_mistakes_are_one_line() -> None:
         (lambda: bands(network(), images(labels=False).batches(8)), "no labels"),
         (lambda: bands(network(2), images().batches(8)), "2 classes"),
         (lambda: bands(network(), images().batches(8), radii=()), "radii needs at least one"),
-        (lambda: bands(network(), images().batches(8), radii=(-1,)), "cut-off"),
-        (lambda: bands(network(), images().batches(8), rescale="maximum"), "did you mean 'max'"),
+        (lambda: bands(network(), images().batches(8), radii=(-1.0,)), "cut-off"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

@@ -56,5 +56,5 @@ def test_the_detector_scores_one_where_its_wave_is_and_chance_where_not(
 @pytest.mark.parametrize(("preset", "at_the_edge"), [("square", 0.5), ("adversarial-focus", 1.0)])
 def test_a_square_low_pass_loses_the_wave_below_its_degree(preset: str, at_the_edge: float) -> None:
     # D = 12 reaches to |k| = 6: the clean square drops it, the half-open one lets half of it through.
-    found = curve(bands(Detector(), gratings(), degrees=(10, 12, 14), low_pass=preset), "bands.low_pass")
+    found = curve(bands(Detector(), gratings(), degrees=(10.0, 12.0, 14.0), low_pass=preset), "bands.low_pass")
     assert found.series[0].values == (0.5, at_the_edge, 1.0)

@@ -141,9 +141,7 @@ def _clean(answers: Answers, measure: str, how: dict[str, Any], truth: str) -> S
     )
 
 
-def _accuracy(
-    answers: Answers, cuts: Cuts, size: tuple[int, int], measure: str, how: dict[str, Any]
-) -> Curve:
+def _accuracy(answers: Answers, cuts: Cuts, size: tuple[int, int], measure: str, how: dict[str, Any]) -> Curve:
     first = next(iter(cuts.parts.values()))
     notes = [
         f"LFC keeps a {first.shape} around zero frequency, edge {first.edge} ({first} and so on), each "
@@ -178,9 +176,7 @@ def _confidence(answers: Answers, cuts: Cuts, truth: str, how: dict[str, Any]) -
         title=f"Confidence in {of} on low (LFC) and high frequencies (HFC), by radius",
         how=how,
         notes=(f"Mean softmax probability of {of}, with the normal 95% interval of the mean.",),
-        arrays={
-            kind: np.stack([answers.in_target[copy] for copy in copies]) for kind, copies in kinds.items()
-        }
+        arrays={kind: np.stack([answers.in_target[copy] for copy in copies]) for kind, copies in kinds.items()}
         | {FULL: answers.in_target[WHOLE]},
         x=_radius_axis(cuts),
         y=Axis(name=f"confidence in {of}", unit="fraction"),
@@ -254,9 +250,7 @@ def _reach_note(answers: Answers, rescaling: str) -> str:
     )
 
 
-def _gallery(
-    answers: Answers, cuts: Cuts, batches: Batches, names: tuple[str, ...], how: dict[str, Any]
-) -> Gallery:
+def _gallery(answers: Answers, cuts: Cuts, batches: Batches, names: tuple[str, ...], how: dict[str, Any]) -> Gallery:
     def said(copy: Copy, index: int) -> dict[str, Any]:
         prediction = names[answers.predicted[copy][index]]
         return {"prediction": prediction, "confidence": float(answers.confidence[copy][index])}

@@ -23,7 +23,7 @@ _LINES = 6
 
 @PROBES.register("envelope")
 def envelope(
-    model: nn.Module, batches: Batches, *, size: int = 512, threshold: float = 0.5
+    model: nn.Module, batches: Batches | None, *, size: int = 512, threshold: float = 0.5
 ) -> tuple[Result, ...]:
     """Measure the spectral envelope of each filter bank: the largest amplitude of any filter, per frequency.
 
@@ -46,10 +46,7 @@ def envelope(
     if not 0 <= threshold < 1:
         raise PassbandError(f"probe envelope: threshold lies from 0 to below 1, such as 0.5; got {threshold}")
     banks, what = filter_banks(model)
-    planes = {
-        bank.name: spectrum.envelope(bank.filters, size)
-        for bank in track(banks, "envelopes", total=len(banks))
-    }
+    planes = {bank.name: spectrum.envelope(bank.filters, size) for bank in track(banks, "envelopes", total=len(banks))}
     whole = torch.stack(list(planes.values())).amax(0)
     filters = sum(len(bank.filters) for bank in banks)
     how = {"probe": "envelope", "filters": what, "size": size, "threshold": threshold, "layers": list(planes)}

@@ -22,7 +22,7 @@ _PIXELS = 64
 
 @PROBES.register("kernels")
 def kernels(
-    model: nn.Module, batches: Batches, *, layer: str | None = None, count: int = 64, size: int = 64
+    model: nn.Module, batches: Batches | None, *, layer: str | None = None, count: int = 64, size: int = 64
 ) -> tuple[Result, ...]:
     """Show the kernels of a model's first spatial convolution, and say how smooth they are.
 
@@ -101,9 +101,7 @@ def _spectrum(filters: Float[Tensor, "slice height width"], name: str, size: int
         name="kernels.spectrum",
         title=f"Mean amplitude spectrum of the kernels of {name}",
         how=how,
-        notes=(
-            f"Mean over {len(filters)} slices of |FFT|, zero-padded to {size}×{size}, zero in the center.",
-        ),
+        notes=(f"Mean over {len(filters)} slices of |FFT|, zero-padded to {size}×{size}, zero in the center.",),
         x=x,
         y=y,
         values=mean_amplitude(filters, size).numpy(),
