@@ -62,13 +62,14 @@ def roles(
     channels. *both*: dense or grouped k×k convolutions, patch embeddings with patch > 1, linear layers on a
     flattened map. *neither*: norms, learned scales, class and register tokens, classifiers.
 
-    Roles come from module types and from a table of block classes (:mod:`passband.weights.table`). It covers
-    all of timm 1.0.31: {measured below}. Layers of somebody else's module that types do not tell need
-    ``overrides``.
+    Roles come from module types and from a table of block classes (:mod:`passband.weights.table`). Measured: all
+    1,581 architectures of timm 1.0.31 that can be built, in 98 families, and all 65 of torchvision 0.29's
+    classifiers that were tried (RegNets cannot be built without memory) have a role for each parameter. Layers of
+    somebody else's module that types do not tell need ``overrides``.
 
     **Source**: spatial-mixing, section 3 (depthwise against pointwise). **Differs**: the paper also freezes
-    ConvMixer's stem with patch 1, which is a 1×1 convolution and thus *channel* here; the
-    paper's choice is ``{"stem.*": "both"}``.
+    ConvMixer's stem with patch 1, which is a 1×1 convolution and thus *channel* here; ``{"stem.*": "both"}`` is the
+    paper's choice.
 
     Args:
         model: A bare module, or a ``Classifier`` (names are then those of its inner network).
