@@ -40,9 +40,10 @@ def _run(arguments: list[str]) -> int:
         # Typer's own complaints about the command line know how to say themselves in one line.
         if hasattr(error, "format_message"):
             raise PassbandError(f"{error.format_message()} (`passband --help` shows the commands)") from None
-        if type(error).__name__ == "Abort":
-            raise KeyboardInterrupt from None
         raise
+    if code == INTERRUPTED:
+        # Typer turns Ctrl-C into its exit code without a word.
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

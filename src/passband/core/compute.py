@@ -24,8 +24,17 @@ class Compute:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        kind, colon, index = self.device.partition(":")
-        if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdigit()):
-            raise PassbandError(f"a device is auto, cpu, cuda, cuda:N or mps; got '{self.device}'")
+        check_device(self.device)
         if self.threads < 0:
             raise PassbandError(f"threads are 1 or more, or 0 for torch's choice; got {self.threads}")
+
+
+def check_device(name: str) -> None:
+    """Refuse a name that stands for no kind of device.
+
+    Raises:
+        PassbandError: when it is not auto, cpu, cuda, cuda:N or mps.
+    """
+    kind, colon, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdigit()):
+        raise PassbandError(f"a device is auto, cpu, cuda, cuda:N or mps; got '{name}'")

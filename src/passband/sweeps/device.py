@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from passband.core.compute import check_device
 from passband.core.errors import PassbandError
 
 
@@ -13,6 +14,7 @@ def torch_device(name: str) -> str:
     Raises:
         PassbandError: when a GPU is named and there is none.
     """
+    check_device(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

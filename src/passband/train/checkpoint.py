@@ -102,7 +102,7 @@ def read(path: Path) -> dict[str, Any]:
         PassbandError: when the file is truncated, damaged or holds anything else.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except (
         RuntimeError,
         EOFError,

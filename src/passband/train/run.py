@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -22,6 +22,7 @@ from passband.core.recipe import Recipe
 from passband.core.spec import ImageSpec
 from passband.core.store import DONE, explain_disk, lock, runs_folder, write_atomic
 from passband.data.dataset import Batches, ImageSet
+from passband.models.weights_file import save_weights
 from passband.models.wrap import Classifier
 from passband.tasks.classification import correct, predict, untouched, wilson
 from passband.train import build
@@ -210,13 +211,7 @@ class _Training:
     def _write_weights(self, path: Path) -> None:
         model = bake(copy.deepcopy(self.state.evaluated))
         assert isinstance(model, Classifier)
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in model.inner.state_dict().items()}
-        about: dict[str, Any] = {
-            "mean": self.spec.mean, "std": self.spec.std, "size": self.spec.size,
-            "classes": self.spec.class_names, "recipe": self.recipe.plain(),
-        }  # fmt: skip
-        metadata = {key: json.dumps(value) for key, value in about.items()} | {"format": "pt"}
-        write_atomic(path, save(tensors, metadata=metadata))
+        save_weights(model, path)
 
     def _finish(self) -> None:
         verdicts = _verdicts(self.state.evaluated, self.test)
