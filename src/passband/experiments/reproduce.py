@@ -90,6 +90,8 @@ def _judge(
         for claim in experiment.claims:
             resample = _resampler(known) if known and all(one.verdicts for _, one in known) else None
             verdict = judge(claim, [row for row, _ in found], lab.scale, resample)
+            if verdict.verdict == "not measured" and len(known) == len(found):
+                continue  # It speaks of a case that this scale does not have.
             place = verdict.place if len(sets) == 1 and data is None else f"{verdict.place}, on {data}"
             judged.append(verdict.model_copy(update={"place": place}))
     return judged

@@ -22,7 +22,12 @@ from passband.sweeps.lab import Lab
 FILTERS = ("learned", "different", "same", "box", "identity")
 
 SETTINGS = {
-    Scale.SMOKE: {"data": {"name": "photos", "part": 1024}, "epochs": 2, "model": {"depth": 1, "width": 8}},
+    Scale.SMOKE: {
+        "data": {"name": "photos", "part": 2048},
+        "epochs": 3,
+        "batch": 32,
+        "model": {"depth": 1, "width": 8},
+    },
     Scale.SMALL: {
         "data": {"name": "fashion-mnist", "part": 20000},
         "epochs": 5,
@@ -50,6 +55,7 @@ def measure(case: Case, lab: Lab) -> Measured:
             "learn": "all" if learned else "channels",
             "data": {**settings["data"], "name": case["data"]},  # type: ignore[dict-item]
             "epochs": settings["epochs"],
+            "batch": settings.get("batch", 128),
             "seed": case["seed"],
         }
     )
