@@ -14,6 +14,8 @@ from PIL import Image
 from passband.cli import main
 from passband.core.answer import Answer
 from passband.core.results import Curve, Table
+from passband.core.scale import Scale
+from passband.experiments.spatial_mixing import static_filters
 
 MODEL = """
 import torch
@@ -246,7 +248,9 @@ def test_lists(place, capsys) -> None:
         assert code == 0 and word in out
 
 
-def test_reproduce_measures_judges_and_continues(place, capsys) -> None:
+def test_reproduce_measures_judges_and_continues(place, capsys, monkeypatch) -> None:
+    tiny = {"data": {"name": "photos", "part": 64}, "epochs": 1, "model": {"depth": 1, "width": 4}}
+    monkeypatch.setitem(static_filters.SETTINGS, Scale.SMOKE, tiny)
     arguments = ("reproduce", "spatial-mixing/static-filters", "--scale", "smoke", "--device", "cpu")
     code, out, _ = run(capsys, *arguments)
     assert code == 0 and "not judged at this scale" in out

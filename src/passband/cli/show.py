@@ -20,35 +20,41 @@ def head(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         if isinstance(value, list):
             for line in value:
-                console.print(f"[dim]{name}[/dim]  {_plain(line)}")
+                console.print(f"[dim]{name}[/dim]  {_plain(line)}", soft_wrap=True)
         else:
-            console.print(f"[bold]{name}[/bold]  {_plain(value)}")
+            console.print(f"[bold]{name}[/bold]  {_plain(value)}", soft_wrap=True)
 
 
 def results(found: Sequence[Result]) -> None:
     """Print every result that has a form in text."""
     for result in found:
         if isinstance(result, Scalar):
-            console.print(f"[bold]{_plain(result.title)}[/bold]  {_scalar(result)}")
+            console.print(f"[bold]{_plain(result.title)}[/bold]  {_scalar(result)}", soft_wrap=True)
         elif isinstance(result, Curve):
             _curve(result)
         elif isinstance(result, Table):
             table(result)
         elif isinstance(result, Map | Gallery):
-            console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a picture, in the report[/dim]")
+            console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a picture, in the report[/dim]", soft_wrap=True)
 
 
 def table(result: Table) -> None:
-    """Print a table."""
+    """Print a table; a wide one of few rows stands on its side, so that a narrow terminal cuts nothing."""
+    heads = [f"{c.name} ({c.unit})" if c.unit and c.unit != "fraction" else c.name for c in result.columns]
+    cells = [[number(cell, c.unit) for cell, c in zip(row, result.columns, strict=True)] for row in result.rows]
     grid = Grid(title=_plain(result.title), title_justify="left")
-    for column in result.columns:
-        words = {row[result.columns.index(column)] for row in result.rows}
-        numbers = all(isinstance(cell, int | float) or cell is None for cell in words)
-        title = f"{column.name} ({column.unit})" if column.unit and column.unit != "fraction" else column.name
-        grid.add_column(_plain(title), justify="right" if numbers else "left")
-    for row in result.rows:
-        cells = [number(cell, column.unit) for cell, column in zip(row, result.columns, strict=True)]
-        grid.add_row(*map(_plain, cells))
+    if len(heads) > 6 and len(cells) <= 4:
+        lines = [[head, *column] for head, *column in zip(heads, *cells, strict=True)]
+        heads, cells = lines[0], lines[1:]
+        right = [False] + [True] * (len(heads) - 1)
+    else:
+        right = [
+            all(isinstance(row[i], int | float) or row[i] is None for row in result.rows) for i in range(len(heads))
+        ]
+    for head, side in zip(heads, right, strict=True):
+        grid.add_column(_plain(head), justify="right" if side else "left", overflow="fold")
+    for row in cells:
+        grid.add_row(*map(_plain, row))
     console.print(grid)
 
 
@@ -56,15 +62,13 @@ def claims(judged: Sequence[Judged]) -> None:
     """Print each claim with its verdict and its margin."""
     if not judged:
         return
-    grid = Grid(title="Claims", title_justify="left")
-    for column in ("claim", "margin here", "95% interval", "verdict"):
-        grid.add_column(column, justify="right" if column == "margin here" else "left")
+    console.print("[bold]Claims[/bold]")
     for claim in judged:
         known = claim.low is not None and claim.high is not None
-        interval = f"{claim.low:+.1f} to {claim.high:+.1f}, {claim.interval}" if known else claim.interval
-        margin = "–" if claim.margin is None else f"{claim.margin:+.1f} {claim.unit}"
-        grid.add_row(f"{_plain(claim.sentence)} [dim]{_plain(claim.place)}[/dim]", margin, interval, claim.verdict)
-    console.print(grid)
+        interval = f"[{claim.low:+.1f} to {claim.high:+.1f}], {claim.interval}" if known else claim.interval
+        margin = "no margin" if claim.margin is None else f"margin {claim.margin:+.1f} {claim.unit} {interval}"
+        console.print(f"  [bold]{claim.verdict}[/bold]: {_plain(margin)}", soft_wrap=True)
+        console.print(f"    {_plain(claim.sentence)} [dim]({_plain(claim.place)})[/dim]", soft_wrap=True)
 
 
 def path(label: str, where: Path) -> None:
@@ -102,7 +106,7 @@ def _scalar(result: Scalar) -> str:
 
 def _curve(result: Curve) -> None:
     if len(result.x.values) > 40:
-        console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a curve, in the report[/dim]")
+        console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a curve, in the report[/dim]", soft_wrap=True)
         return
     grid = Grid(title=_plain(f"{result.title}: {result.y.name}"), title_justify="left")
     grid.add_column(_plain(f"{result.x.name} ({result.x.unit})" if result.x.unit else result.x.name), justify="right")

@@ -39,7 +39,8 @@ def recipe(case: Case) -> Recipe:
         {
             "learn": "all" if case["case"] == "everything" else case["case"],
             "data": {"name": case["data"]},
-            "epochs": 6,
+            "epochs": 5,
+            "batch": 32,
             "seed": case["seed"],
         }
     )

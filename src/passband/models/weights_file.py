@@ -27,12 +27,14 @@ class WeightsFile:
     """Hold what a weights file says.
 
     Attributes:
+        path: The file, as it was given.
         tensors: Tensors by name, as the file has them.
         mean: Per channel, of pixels in [0, 1], when the file's metadata has it.
         std: As ``mean``.
         class_names: When the file's metadata has them, else empty.
     """
 
+    path: Path
     tensors: dict[str, Tensor]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -63,7 +65,7 @@ def read_weights(path: Path) -> WeightsFile:
             f"{path} holds no state dict (tensors by name, or those under {', '.join(NESTED)}); "
             "save model.state_dict() with torch.save or as safetensors"
         )
-    return WeightsFile(tensors)
+    return WeightsFile(path, tensors)
 
 
 def _read_safetensors(path: Path) -> WeightsFile:
@@ -74,7 +76,7 @@ def _read_safetensors(path: Path) -> WeightsFile:
     except SafetensorError as error:
         raise _damaged(path, error) from error
     mean, std, names = (json.loads(metadata.get(key, "null")) for key in ("mean", "std", "class_names"))
-    return WeightsFile(tensors, mean and tuple(mean), std and tuple(std), tuple(names or ()))
+    return WeightsFile(path, tensors, mean and tuple(mean), std and tuple(std), tuple(names or ()))
 
 
 def _read_checkpoint(path: Path) -> Any:
@@ -109,8 +111,8 @@ def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
         PassbandError: as ``read_weights``, when names or shapes differ, or when a value is not finite.
     """
     inner = model.inner if isinstance(model, Classifier) else model
-    source = "the weights" if isinstance(weights, WeightsFile) else str(weights)
     file = weights if isinstance(weights, WeightsFile) else read_weights(weights)
+    source = str(file.path)
     own = inner.state_dict()
     tensors = _without_prefix(file.tensors, own)
     # Checkpoints from before PyTorch 0.4.1 have no such counters, and only momentum-free norms read them.
