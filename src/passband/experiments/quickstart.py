@@ -21,7 +21,8 @@ RADII = (4, 8, 12, 16)
 SHOWN = (8, 12)
 """The radii that stand in the table; the report has them all."""
 PROBES: dict[str, dict[str, object]] = {
-    "bands": {"radii": RADII, "examples": 12},
+    # Every built-in patch has one mean and one contrast: a copy divided by its maximum would have neither.
+    "bands": {"radii": RADII, "rescale": "none", "examples": 12},
     "robustness": {"eps": (1 / 255, 2 / 255, 4 / 255, 8 / 255), "steps": 10},
     "kernels": {},
     "envelope": {},

@@ -193,13 +193,21 @@ def _curve_grid(curve: Curve) -> Grid:
 def _thumbnail(picture: Picture, view: str) -> Thumbnail:
     height, width = picture.image.shape[:2]
     # Small pictures grow by whole numbers, so that each of their pixels stays a square.
-    shown = width * max(1, round(96 / width)) if width < 128 else min(width, 224)
-    facts = "" if view == "bands" else ", ".join(f"{words(key)} {plain(item)}" for key, item in picture.data.items())
+    # The height decides, so that a strip of several pictures side by side stays as large as one of them.
+    shown = width * max(1, round(96 / height)) if height < 128 else min(width, 224 * width // height)
+    facts = "" if view == "bands" else _facts(picture.data)
     return Thumbnail(
         uri=data_uri(picture.image),
         caption=picture.caption,
         facts=facts,
         width=shown,
         height=round(shown * height / width),
-        pixelated=width < 128,
+        pixelated=height < 128,
     )
+
+
+def _facts(data: dict[str, Any]) -> str:
+    """Say what was measured on a picture in a few words; what has parts of its own stands in the CSV."""
+    short = {key: item for key, item in data.items() if not isinstance(item, dict | list)}
+    texts = ((words(key), f"{item:.3g}" if isinstance(item, float) else plain(item)) for key, item in short.items())
+    return ", ".join(" ".join(pair) for pair in texts)
