@@ -40,8 +40,8 @@ def test_accuracy_falls_where_it_must() -> None:
     expected = np.array([(distance > gray) & (np.arange(8) < 7) for gray in (0, 2, 4, 8)])
     for series in accuracy.series:
         assert np.array_equal(accuracy.arrays[series.name], expected)
-        assert series.values == tuple(100 * row.mean() for row in expected) and series.n == 8
-        assert series.low is not None and series.low[0] == pytest.approx(100 * 0.5291, abs=0.01)
+        assert series.values == tuple(row.mean() for row in expected) and series.n == 8
+        assert series.low is not None and series.low[0] == pytest.approx(0.5291, abs=1e-4)
     assert [series.name for series in accuracy.series] == ["fgsm", "pgd"]
     assert accuracy.how["probe"] == "robustness" and accuracy.how["verdict"] == "last"
     assert isinstance(examples, Gallery) and "4/255" in examples.title
@@ -57,7 +57,7 @@ def test_against_the_prediction_says_agreement() -> None:
     own = batches().with_targets((torch.from_numpy(LEVELS) > 127).long(), "prediction")
     (accuracy,) = robustness(Bright(), own, eps=(2 / 255,), attacks=("fgsm",), examples=0)
     assert accuracy.y.name == "agreement with the prediction on the untouched image"
-    assert accuracy.series[0].values == (100.0, 62.5)
+    assert accuracy.series[0].values == (1.0, 0.625)
 
 
 def test_options_come_as_strings() -> None:

@@ -55,7 +55,7 @@ def robustness(
         examples: Number of attacked images to show; 0 shows none.
 
     Returns:
-        ``robustness.accuracy``: Curve, % over ε in 1/255 from 0 (untouched) on, one series per attack with
+        ``robustness.accuracy``: Curve, a fraction over ε in 1/255 from 0 (untouched) on, one series per attack with
         Wilson 95% intervals; per-sample verdicts are in ``arrays`` by attack, bool [ε, images] in the order
         of the axis. ``robustness.examples``: Gallery.
 
@@ -108,15 +108,14 @@ def _attack(name: str, preset: str, options: dict[str, Any]) -> Attack:
 def _curve(found: dict[str, RobustAccuracy], measure: str, how: dict[str, Any]) -> Curve:
     series = []
     for name, result in found.items():
-        low, high = map(_percent, zip(*result.intervals(), strict=True))
-        values = _percent(result.accuracy)
-        series.append(Series(name=name, values=values, low=low, high=high, n=result.count))
+        low, high = zip(*result.intervals(), strict=True)
+        series.append(Series(name=name, values=tuple(result.accuracy), low=low, high=high, n=result.count))
     points = tuple(round(radius * 255, 6) for radius in next(iter(found.values())).eps)
     return Curve(
         name="robustness.accuracy",
         title=f"{measure.capitalize()} under attack",
         x=Axis(name="ε, largest change of a pixel", unit="1/255", values=points),
-        y=Axis(name=measure, unit="%"),
+        y=Axis(name=measure, unit="fraction"),
         series=tuple(series),
         how=how,
         notes=(
@@ -126,10 +125,6 @@ def _curve(found: dict[str, RobustAccuracy], measure: str, how: dict[str, Any]) 
         ),
         arrays={name: result.correct for name, result in found.items()},
     )
-
-
-def _percent(shares: Sequence[float]) -> tuple[float, ...]:
-    return tuple(100 * share for share in shares)
 
 
 def _first(batches: Batches, places: np.ndarray) -> tuple[Tensor, Tensor]:
