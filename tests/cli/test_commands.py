@@ -267,7 +267,7 @@ def test_reproduce_measures_judges_and_continues(place, capsys, monkeypatch) -> 
 def test_a_set_that_is_not_there_is_a_row_that_says_so(place, capsys) -> None:
     (place / "empty").mkdir()
     arguments = ("--scale", "smoke", "--data", "cifar10-jpeg", "--data-dir", "empty", "--device", "cpu")
-    code, out, _ = run(capsys, "reproduce", "spatial-mixing/static-filters", *arguments)
+    code, _, _ = run(capsys, "reproduce", "spatial-mixing/static-filters", *arguments)
     assert code == 0
     table = Answer.load(place / "passband-out" / "spatial-mixing-static-filters-smoke")["table"]
     assert isinstance(table, Table)
@@ -279,7 +279,8 @@ def test_the_report_is_made_again_without_torch(place, capsys) -> None:
     folder = place / "passband-out" / "net.py-tiny-folder-set"
     before = (folder / "report.html").read_text()
     (folder / "report.html").unlink()
-    block = "import sys; sys.modules['torch'] = sys.modules['timm'] = None; from passband.cli import main; main(sys.argv[1:])"
+    block = "import sys; sys.modules['torch'] = sys.modules['timm'] = None\n"
+    block += "from passband.cli import main; main(sys.argv[1:])"
     subprocess.run([sys.executable, "-c", block, "report", str(folder)], check=True, capture_output=True)
     assert (folder / "report.html").read_text() == before
     assert json.loads((folder / "results.json").read_text())["schema"] == 1

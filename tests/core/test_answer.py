@@ -19,10 +19,11 @@ def one_of_each() -> tuple[Result, ...]:
     line = Series(name="a", values=(0.1, None), low=(0.0, None), high=(0.2, None), n=7)
     return (
         Scalar(name="p.scalar", title="s", value=0.5, low=0.4, high=0.6, n=10, unit="fraction", how={"seed": 1}),
-        Curve(name="p.curve", title="c", x=Axis(name="r", unit="bins", values=(4, 8.5)), y=Axis(name="y"), series=(line,),
-              arrays={"correct": np.eye(3, dtype=bool)}, notes=("said",)),
+        Curve(name="p.curve", title="c", x=Axis(name="r", unit="bins", values=(4, 8.5)), y=Axis(name="y"),
+              series=(line,), arrays={"correct": np.eye(3, dtype=bool)}, notes=("said",)),
         Map(name="p.map", title="m", x=Axis(name="x"), y=Axis(name="y"), values=np.eye(5, dtype=np.float32)),
-        Table(name="p.table", title="t", columns=(Column(name="a"), Column(name="b", unit="%")), rows=(("x", 1.5), (None, 2))),
+        Table(name="p.table", title="t", columns=(Column(name="a"), Column(name="b", unit="%")),
+              rows=(("x", 1.5), (None, 2))),
         Gallery(name="p.gallery", title="g", pictures=(Picture(image=image, caption="c", data={"k": [1]}),)),
     )  # fmt: skip
 

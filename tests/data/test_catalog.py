@@ -80,9 +80,7 @@ def test_a_fingerprint_knows_no_path_but_the_names(folder: Path, tmp_path: Path)
     assert load(f"folder:{folder}", size=(32, 32)).fingerprint != mark
 
 
-def test_a_limit_decodes_only_its_images_and_equals_take(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_limit_decodes_only_its_images_and_equals_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(f"folder:{folder}").take(4, seed=5)
     read: list[Path] = []
     monkeypatch.setattr(catalog, "read_file", lambda path: (read.append(path), decode.read_file(path))[1])
@@ -98,9 +96,7 @@ def test_small_images_are_padded_evenly_and_large_ones_go_timm_s_way(folder: Pat
     assert np.array_equal(padded[:, 10:22, 11:21], plain)
     assert padded.sum(dtype=np.int64) == plain.sum(dtype=np.int64)
     spec = ImageSpec((8, 8), None, None, "test", 2, crop_pct=0.5, interpolation="bilinear")
-    transform = timm.data.create_transform(
-        (3, 8, 8), interpolation="bilinear", crop_pct=0.5, mean=0.0, std=1.0
-    )
+    transform = timm.data.create_transform((3, 8, 8), interpolation="bilinear", crop_pct=0.5, mean=0.0, std=1.0)
     for given in (load(f"folder:{folder}", spec=spec), load(f"images:{folder / 'val/cat'}", spec=spec)):
         with Image.open(folder / "val/cat/0.jpg") as image:
             assert torch.equal(next(iter(given.batches(1)))[0][0], transform(image.convert("RGB")))
@@ -275,9 +271,7 @@ def test_torchvision_s_files_are_read_repeated_and_padded(tmp_path: Path) -> Non
         idx(raw / f"{prefix}-images-idx3-ubyte", pixels)
         idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(6, dtype=np.uint8))
     found = load("fashion-mnist", "test", data_dir=tmp_path)
-    assert (
-        found.labels is not None and found.labels.tolist() == list(range(6)) and len(found.class_names) == 10
-    )
+    assert found.labels is not None and found.labels.tolist() == list(range(6)) and len(found.class_names) == 10
     assert np.array_equal(found.images, np.repeat(pixels[..., None], 3, 3))
     padded = load("fashion-mnist", "test", data_dir=tmp_path, size=(32, 32))
     assert np.array_equal(padded.images[:, 2:30, 2:30], found.images) and padded.images.shape == (
@@ -297,9 +291,7 @@ def test_torchvision_s_files_are_read_repeated_and_padded(tmp_path: Path) -> Non
         )
         == 3
     )
-    resized = load(
-        "fashion-mnist", data_dir=tmp_path, limit=2, spec=ImageSpec((40, 40), None, None, "test", 10)
-    )
+    resized = load("fashion-mnist", data_dir=tmp_path, limit=2, spec=ImageSpec((40, 40), None, None, "test", 10))
     assert resized.images.shape == (2, 40, 40, 3)
     file = raw / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-9])

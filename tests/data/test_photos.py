@@ -49,9 +49,7 @@ def test_a_patch_is_a_piece_of_its_photograph() -> None:
     with Image.open(folder / FILES[0]) as image:
         photo = np.asarray(image.convert("L"), dtype=float)[:SIDE]
     windows = np.lib.stride_tricks.sliding_window_view(photo, (SIDE, SIDE))[0]
-    likeness = [
-        np.corrcoef(patch.ravel(), window.ravel())[0, 1] for window in windows[::8] if window.std() > 6
-    ]
+    likeness = [np.corrcoef(patch.ravel(), window.ravel())[0, 1] for window in windows[::8] if window.std() > 6]
     assert max(likeness) > 0.999
 
 
@@ -86,9 +84,7 @@ def _raw_colors(split: module.Split) -> tuple[Tensor, Tensor]:
         if photo.ndim != 3:
             continue
         tops = list(module._tops(photo.shape[0], split))[::3]
-        rows = [
-            photo[t : t + SIDE, x : x + SIDE] for t in tops for x in range(0, photo.shape[1] - SIDE, SIDE)
-        ]
+        rows = [photo[t : t + SIDE, x : x + SIDE] for t in tops for x in range(0, photo.shape[1] - SIDE, SIDE)]
         rows = rows[:: max(1, len(rows) // COUNTS[split])]
         found.append(np.stack(rows))
         labels += [len(found) - 1] * len(rows)

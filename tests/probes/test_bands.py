@@ -164,3 +164,12 @@ def test_mistakes_are_one_line() -> None:
         with pytest.raises(PassbandError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_logits_too_close_for_probabilities_still_have_a_largest() -> None:
+    class Close(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor([0.0, 1e-9, 5e-10]).expand(len(x), 3)
+
+    own = images(count=4).batches(4).with_targets(torch.ones(4, dtype=torch.int64), "prediction")
+    assert by_name(bands(Close(), own))["bands.clean"].value == 1

@@ -47,9 +47,7 @@ def test_accuracy_falls_where_it_must() -> None:
     assert isinstance(examples, Gallery) and "4/255" in examples.title
     first = examples.pictures[0]
     assert first.image.shape == (4, 12, 3) and first.data["truth"] == "dark"
-    assert (
-        first.data["untouched"]["prediction"] == "dark" and first.data["attacked"]["prediction"] == "bright"
-    )
+    assert first.data["untouched"]["prediction"] == "dark" and first.data["attacked"]["prediction"] == "bright"
     assert [int(first.image[0, column, 0]) for column in (0, 4, 8)] == [125, 129, 255]
 
 

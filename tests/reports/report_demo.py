@@ -78,17 +78,13 @@ def curve(name: str = "bands.accuracy", shift: float = 0.0) -> Curve:
         y=Axis(name="accuracy", unit="fraction"),
         series=(_line("low-pass", low), _line("high-pass", high)),
         how=HOW,
-        notes=(
-            "The low-pass keeps r <= cut-off; the high-pass is the rest, so that both add up to the image.",
-        ),
+        notes=("The low-pass keeps r <= cut-off; the high-pass is the rest, so that both add up to the image.",),
     )
 
 
 def _line(name: str, values: tuple[float | None, ...]) -> Series:
     ends = [(None, None) if value is None else (value - 0.031, value + 0.033) for value in values]
-    return Series(
-        name=name, values=values, low=tuple(a for a, _ in ends), high=tuple(b for _, b in ends), n=1000
-    )
+    return Series(name=name, values=values, low=tuple(a for a, _ in ends), high=tuple(b for _, b in ends), n=1000)
 
 
 def envelope() -> Curve:
@@ -147,9 +143,7 @@ def table(name: str = "robustness.table") -> Table:
 def kernels() -> Gallery:
     """Return small gray pictures."""
     noise = np.random.default_rng(0).integers(0, 255, (12, 7, 7), dtype=np.uint8)
-    pictures = tuple(
-        Picture(image=item, caption=f"filter {k}", data={"peak": 0.1 * k}) for k, item in enumerate(noise)
-    )
+    pictures = tuple(Picture(image=item, caption=f"filter {k}", data={"peak": 0.1 * k}) for k, item in enumerate(noise))
     return Gallery(name="kernels.pictures", title="Filters of the first layer", pictures=pictures, how=HOW)
 
 

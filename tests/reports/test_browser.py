@@ -150,9 +150,7 @@ def test_hostile_class_stays_text(opened: Any) -> None:
     assert _said(opened, "image") == [f"truth: {demo.HOSTILE}", f"model: {demo.HOSTILE}, 97.0%"]
 
 
-@pytest.mark.parametrize(
-    ("shape", "edge"), [("square", "exclusive"), ("square", "half_open"), ("disc", "exclusive")]
-)
+@pytest.mark.parametrize(("shape", "edge"), [("square", "exclusive"), ("square", "half_open"), ("disc", "exclusive")])
 def test_other_bands(browser: Any, tmp_path: Path, shape: str, edge: str) -> None:
     Answer({}, [demo.gallery(shape=shape, edge=edge)]).save(tmp_path)
     page = browser.new_page()

@@ -54,9 +54,7 @@ class _Reader(HTMLParser):
             self.texts.append(data)
 
     def csv(self, name: str) -> list[list[str]]:
-        uri = next(
-            attrs["href"] for tag, attrs in self.tags if tag == "a" and attrs.get("download") == f"{name}.csv"
-        )
+        uri = next(attrs["href"] for tag, attrs in self.tags if tag == "a" and attrs.get("download") == f"{name}.csv")
         text = base64.b64decode((uri or "").partition("base64,")[2]).decode()
         return list(csv.reader(io.StringIO(text)))
 
@@ -92,9 +90,7 @@ def test_nothing_from_outside(page: str, read: _Reader) -> None:
 def test_policy_allows_this_script_alone(read: _Reader) -> None:
     policy = next(attrs["content"] for tag, attrs in read.tags if tag == "meta" and "http-equiv" in attrs)
     digest = base64.b64encode(hashlib.sha256(read.scripts[-1].encode()).digest()).decode()
-    assert policy == (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    )
+    assert policy == (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'")
 
 
 def test_hostile_names_stay_text(read: _Reader) -> None:
@@ -161,9 +157,7 @@ def test_gallery_without_measurements() -> None:
 def test_pictures_are_kept_exactly(read: _Reader) -> None:
     uris = [attrs["src"] or "" for tag, attrs in read.tags if tag == "img"]
     data = base64.b64decode(uris[0].partition("base64,")[2])
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(io.BytesIO(data))), demo.photograph("astronaut", 32, 32)
-    )
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), demo.photograph("astronaut", 32, 32))
 
 
 def test_gaps_and_axes() -> None:
@@ -186,9 +180,7 @@ def test_large_maps_are_block_means() -> None:
     along = tuple((index - 128) / 256 for index in range(256))
     large = Map(name="m.m", title="m", x=Axis(name="u", values=along), y=Axis(name="v"), values=values)
     small = reduced(large)
-    assert small.values.shape == (100, 86) and small.values[:, 1].tolist() == [
-        1 + 3 * row for row in range(100)
-    ]
+    assert small.values.shape == (100, 86) and small.values[:, 1].tolist() == [1 + 3 * row for row in range(100)]
     assert small.values[0, 0] == 9 / 8
     assert small.x.values[0] == pytest.approx(along[1]) and small.x.values[-1] == along[-1]
     page = render(Answer({}, [large]))
@@ -215,21 +207,15 @@ def test_nothing_measured_renders() -> None:
 def test_claims_summary_and_overlay() -> None:
     answer = demo.experiment()
     read = _Reader(render(answer))
-    verdicts = [
-        attrs["class"] for tag, attrs in read.tags if tag == "strong" and "verdict" in str(attrs["class"])
-    ]
+    verdicts = [attrs["class"] for tag, attrs in read.tags if tag == "strong" and "verdict" in str(attrs["class"])]
     assert len(verdicts) == len(answer.claims)
     assert {"holds", "fails", "undecided", "not judged at this scale", "not measured"} <= set(read.texts)
     assert {"−3.7 points", "95%: −5.1 to −2.3"} <= {text.strip() for text in read.texts}
     names = [attrs["data-name"] for tag, attrs in read.tags if tag == "figure"]
-    sides = [
-        f"{probe}.accuracy.{side}" for probe in ("bands", "robustness") for side in ("low-pass", "high-pass")
-    ]
+    sides = [f"{probe}.accuracy.{side}" for probe in ("bands", "robustness") for side in ("low-pass", "high-pass")]
     assert names == ["rows", *sides, *(result.name for result in answer.results[1:])]
     rows = read.csv("robustness.accuracy.low-pass")[1:]
-    assert [row[0] for row in rows] == [
-        case for case in ("everything", "channels", "spatial") for _ in demo.RADII
-    ]
+    assert [row[0] for row in rows] == [case for case in ("everything", "channels", "spatial") for _ in demo.RADII]
     assert float(rows[0][2]) == 0.11 + 0.04
 
 

@@ -79,9 +79,7 @@ def test_refuses_what_is_no_prediction(bad: float | None) -> None:
 def test_loss_is_the_mean_cross_entropy_and_refuses_strange_targets() -> None:
     logits = torch.tensor([[0.0, 0.0], [0.0, float(torch.tensor(3.0).log())]])
     found = loss(logits, torch.tensor([0, 1]))
-    assert float(found) == pytest.approx(
-        (float(torch.tensor(2.0).log()) + float(torch.tensor(4 / 3).log())) / 2
-    )
+    assert float(found) == pytest.approx((float(torch.tensor(2.0).log()) + float(torch.tensor(4 / 3).log())) / 2)
     with pytest.raises(PassbandError, match="labels lie in 0 to 1 for a model of 2 classes; got 0 to 2"):
         loss(logits, torch.tensor([0, 2]))
 

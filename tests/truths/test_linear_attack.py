@@ -53,9 +53,7 @@ def test_worst_margin_inside_the_pixel_range() -> None:
     labels = (margins > 0).long()
     eps, side = 0.3, (2 * labels - 1)[:, None].double()
     pixels, slope = images.flatten(1), model.weight.detach() * side
-    loss_by_pixel = torch.where(
-        slope > 0, slope * pixels.clamp(max=eps), -slope * (1 - pixels).clamp(max=eps)
-    )
+    loss_by_pixel = torch.where(slope > 0, slope * pixels.clamp(max=eps), -slope * (1 - pixels).clamp(max=eps))
     for attack in (FGSM(eps), PGD(eps, alpha=eps / 4)):
         found = model(attack(model, images, labels))[:, 1].detach() * side[:, 0]
         assert torch.allclose(found, margins.abs() - loss_by_pixel.sum(1), atol=1e-12, rtol=0)

@@ -149,9 +149,7 @@ class PGD:
         if self.alpha is None or not scale:
             return replace(self, eps=eps)
         if self.eps == 0:
-            raise PassbandError(
-                "an attack of eps 0 has no alpha/eps to keep; set alpha to None, which is eps/4"
-            )
+            raise PassbandError("an attack of eps 0 has no alpha/eps to keep; set alpha to None, which is eps/4")
         return replace(self, eps=eps, alpha=self.alpha * (eps / self.eps))
 
 

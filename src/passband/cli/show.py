@@ -99,7 +99,7 @@ def _scalar(result: Scalar) -> str:
     if result.low is not None and result.high is not None:
         text += f" [{number(result.low, result.unit)} to {number(result.high, result.unit)}]"
     if result.n is not None:
-        text += f", {result.n:,} images"
+        text += f", n = {result.n:,}"
     unit = "" if result.unit in ("fraction", "") else f" {result.unit}"
     return _plain(text + unit)
 
@@ -108,7 +108,7 @@ def _curve(result: Curve) -> None:
     if len(result.x.values) > 40:
         console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a curve, in the report[/dim]", soft_wrap=True)
         return
-    grid = Grid(title=_plain(f"{result.title}: {result.y.name}"), title_justify="left")
+    grid = Grid(title=_plain(result.title), title_justify="left")
     grid.add_column(_plain(f"{result.x.name} ({result.x.unit})" if result.x.unit else result.x.name), justify="right")
     for series in result.series:
         grid.add_column(_plain(series.name), justify="right")
@@ -122,7 +122,9 @@ def _point(series: Series, index: int, unit: str) -> str:
     text = number(series.values[index], unit)
     low = series.low[index] if series.low is not None else None
     high = series.high[index] if series.high is not None else None
-    return text if low is None or high is None else f"{text} [{number(low, unit)}, {number(high, unit)}]"
+    if low is None or high is None:
+        return text
+    return f"{text} [{number(low, unit).removesuffix('%')}, {number(high, unit).removesuffix('%')}]"
 
 
 def _plain(text: Any) -> str:

@@ -107,9 +107,7 @@ class TrainBatches:
 
     def __post_init__(self) -> None:
         if self.dataset.labels is None:
-            raise PassbandError(
-                f"training needs labels, and {self.dataset.name} has none; give a set with classes"
-            )
+            raise PassbandError(f"training needs labels, and {self.dataset.name} has none; give a set with classes")
         if self.batch < 2 or len(self.dataset) < 2:
             raise PassbandError(
                 f"a training step holds at least two images (batch norm cannot train on one); got batches of "

@@ -33,9 +33,7 @@ def match_classes(dataset: ImageSet, spec: ImageSpec) -> ImageSet:
     if _named(ours) and _named(theirs):
         return _by_name(dataset, spec)
     if len(ours) != spec.classes:
-        raise PassbandError(
-            f"{dataset.name} has {len(ours)} classes and the model {spec.classes} outputs; {CURE}"
-        )
+        raise PassbandError(f"{dataset.name} has {len(ours)} classes and the model {spec.classes} outputs; {CURE}")
     note = f"{dataset.name}: class names of the data or the model are unknown; taken to be in the same order"
     return replace(dataset, notes=(*dataset.notes, note))
 

@@ -59,9 +59,7 @@ class ImageSet:
             object.__setattr__(self, "ids", tuple(map(str, range(len(self)))))
         for what, values in (("labels", self.labels), ("ids", self.ids)):
             if values is not None and len(values) != len(self):
-                raise PassbandError(
-                    f"{self.name} has {len(values)} {what} for {len(self)} images; give one for each"
-                )
+                raise PassbandError(f"{self.name} has {len(values)} {what} for {len(self)} images; give one for each")
         if self.labels is not None:
             check_labels(self.labels, len(self.class_names), self.name)
 

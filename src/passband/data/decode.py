@@ -103,9 +103,7 @@ def _write(path: Path, names: Sequence[str], read: Read, skip_bad: bool, what: s
     shape: tuple[int, ...] | None = None
     try:
         with explain_disk(path), part.open("wb") as file:
-            for index, result in enumerate(
-                track(_results(count, read), f"decoding {what}".strip(), total=count)
-            ):
+            for index, result in enumerate(track(_results(count, read), f"decoding {what}".strip(), total=count)):
                 if isinstance(result, BadImage):
                     if not skip_bad:
                         raise result
@@ -121,9 +119,7 @@ def _write(path: Path, names: Sequence[str], read: Read, skip_bad: bool, what: s
                 kinds[kind] += bool(kind)
                 file.write(np.ascontiguousarray(image).data)
         if shape is None:
-            raise BadImage(
-                f"none of the {count} images can be read; the first: {bad.get(0, 'there is none')}"
-            )
+            raise BadImage(f"none of the {count} images can be read; the first: {bad.get(0, 'there is none')}")
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -177,9 +173,7 @@ def read_file(path: Path) -> tuple[np.ndarray, Kind]:
     except FileNotFoundError:
         raise BadImage(f"{path} is missing; restore it, or leave it out with --skip-bad") from None
     except Image.DecompressionBombError as error:
-        raise BadImage(
-            f"{path} is too large to be an image ({error}); leave it out with --skip-bad"
-        ) from None
+        raise BadImage(f"{path} is too large to be an image ({error}); leave it out with --skip-bad") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # PIL names what is wrong in any of these; some of its messages repeat an object's address.
         reason = str(error).partition(" <")[0].splitlines()

@@ -48,9 +48,7 @@ def list_classes(path: Path, split: str) -> Listing:
     for label, name in enumerate(names):
         files = _images(root / name, name, deep=True)
         if not files:
-            raise PassbandError(
-                f"class folder {root / name} holds no images; fill it or remove it everywhere"
-            )
+            raise PassbandError(f"class folder {root / name} holds no images; fill it or remove it everywhere")
         found += files
         labels += [label] * len(files)
     files_, sizes, times = zip(*found, strict=True)
@@ -67,9 +65,7 @@ def list_flat(path: Path) -> Listing:
     found = _images(path, "", deep=False)
     if not found:
         inside = "; its folders can be read as classes with folder:PATH" if _folders(path) else ""
-        raise PassbandError(
-            f"{path} holds no images ({_extensions()}){inside or '; give a folder of image files'}"
-        )
+        raise PassbandError(f"{path} holds no images ({_extensions()}){inside or '; give a folder of image files'}")
     files, sizes, times = zip(*found, strict=True)
     return Listing(path, files, sizes, times)
 
@@ -81,9 +77,7 @@ def _split_folder(path: Path, split: str) -> Path:
             return path / name
     wanted = " or ".join(f"{name}/" for name in SPLITS[split])
     inside = _folders(path)
-    shown = ", ".join(f"{name}/" for name in inside[:5]) + (
-        f" and {len(inside) - 5} more" if len(inside) > 5 else ""
-    )
+    shown = ", ".join(f"{name}/" for name in inside[:5]) + (f" and {len(inside) - 5} more" if len(inside) > 5 else "")
     raise PassbandError(
         f"{path} has no {wanted} (found: {shown or 'no folders'}); put class folders into train/ and "
         "test/ or val/, or name a flat folder as images:PATH"

@@ -70,9 +70,7 @@ def photos(split: Split) -> ImageSet:
     images.flags.writeable = labels.flags.writeable = False
     names = tuple(Path(name).stem for name in FILES)
     chance = f"photos: {len(FILES)} classes with equally many patches each, so that chance is 1/{len(FILES)}"
-    return ImageSet(
-        "photos", images, labels, names, fingerprint(f"photos/{split}", images, labels), (chance,)
-    )
+    return ImageSet("photos", images, labels, names, fingerprint(f"photos/{split}", images, labels), (chance,))
 
 
 def _luminance(name: str) -> np.ndarray:
@@ -91,9 +89,7 @@ def _patches(photo: np.ndarray, split: Split) -> np.ndarray:
     kept = []
     for top in _tops(photo.shape[0], split):
         strip = photo[top : top + SIDE]
-        patches = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=1)[:, ::STRIDE].transpose(
-            1, 0, 2
-        )
+        patches = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=1)[:, ::STRIDE].transpose(1, 0, 2)
         centered = patches - patches.mean((1, 2), keepdims=True)
         spread = centered.std((1, 2), keepdims=True)
         peak = np.abs(centered).max((1, 2), keepdims=True)

@@ -24,13 +24,10 @@ def check_pixels(images: Tensor, channels: int = 3, name: str = "images") -> Ten
     shape = list(images.shape)
     if images.ndim != 4:
         raise PassbandError(
-            f"{name} have shape {shape}, and [N, {channels}, H, W] is needed; "
-            "images[None] adds the batch axis"
+            f"{name} have shape {shape}, and [N, {channels}, H, W] is needed; images[None] adds the batch axis"
         )
     if not images.is_floating_point():
-        raise PassbandError(
-            f"{name} are {images.dtype}, and floats in [0, 1] are needed; use images.float() / 255"
-        )
+        raise PassbandError(f"{name} are {images.dtype}, and floats in [0, 1] are needed; use images.float() / 255")
     if images.shape[1] != channels:
         raise PassbandError(
             f"{name} have {images.shape[1]} channels (shape {shape}), and {channels} are needed; "
@@ -42,9 +39,7 @@ def check_pixels(images: Tensor, channels: int = 3, name: str = "images") -> Ten
     if low != low or high != high:
         raise PassbandError(f"{name} hold NaN; remove such images before they reach a model")
     if low < 0 or high > 1:
-        raise PassbandError(
-            f"{name} lie in [{low:g}, {high:g}], and [0, 1] is needed; " + _range_cure(low, high)
-        )
+        raise PassbandError(f"{name} lie in [{low:g}, {high:g}], and [0, 1] is needed; " + _range_cure(low, high))
     return images
 
 

@@ -31,9 +31,7 @@ class Reader:
 
 
 READERS = {
-    "fashion-mnist": Reader(
-        "FashionMNIST", "FashionMNIST", "clothing, 28x28 gray, 10 classes, 60,000 + 10,000"
-    ),
+    "fashion-mnist": Reader("FashionMNIST", "FashionMNIST", "clothing, 28x28 gray, 10 classes, 60,000 + 10,000"),
     "mnist": Reader("MNIST", "MNIST", "handwritten digits, 28x28 gray, 10 classes, 60,000 + 10,000"),
     "cifar10": Reader("CIFAR10", "cifar-10-batches-py", "photographs, 32x32, 10 classes, 50,000 + 10,000"),
     "cifar100": Reader("CIFAR100", "cifar-100-python", "photographs, 32x32, 100 classes, 50,000 + 10,000"),
@@ -95,7 +93,7 @@ def _download(name: str, reader: Reader, data_dir: Path) -> None:
                 name,
                 f"{name} is not in {data_dir} and could not be downloaded ({_first_line(error)}): give the "
                 f"same command online, or put torchvision's folder {reader.folder}/ there, or name another "
-                "folder with --data-dir or PASSBAND_DATA"
+                "folder with --data-dir or PASSBAND_DATA",
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

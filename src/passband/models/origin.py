@@ -70,9 +70,7 @@ def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Mo
         shown = {key: value for key, value in arguments.items() if value is not None}
         given = ", ".join(f"{key}={value!r}" for key, value in shown.items()) or "no arguments"
         reason = f"{type(error).__name__}: {line}"
-        raise PassbandError(
-            f"model '{name}' cannot be made with {given} ({reason}); change its arguments"
-        ) from error
+        raise PassbandError(f"model '{name}' cannot be made with {given} ({reason}); change its arguments") from error
     if not isinstance(module, nn.Module):
         came = type(module).__name__
         raise PassbandError(f"model '{name}' gave a {came}; its factory must return a torch.nn.Module")

@@ -29,8 +29,7 @@ def check_logits(logits: Any, count: int) -> Tensor:
         )
     if bool(torch.isnan(logits).any()):
         raise PassbandError(
-            "the model gives NaN: its weights hold NaN or overflow; load other weights, or train with "
-            "a lower lr"
+            "the model gives NaN: its weights hold NaN or overflow; load other weights, or train with a lower lr"
         )
     return logits
 

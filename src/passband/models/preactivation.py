@@ -39,9 +39,7 @@ class PreActivationBlock(nn.Module):
         self.act2 = nn.ReLU()
         self.conv2 = convolution(out_channels, out_channels, 1)
 
-    def forward(
-        self, features: Float[Tensor, "batch c height width"]
-    ) -> Float[Tensor, "batch c2 height2 width2"]:
+    def forward(self, features: Float[Tensor, "batch c height width"]) -> Float[Tensor, "batch c2 height2 width2"]:
         """Return the block's features."""
         residual = self.conv1(self.act1(self.norm1(features)))
         residual = self.conv2(self.act2(self.norm2(residual)))
@@ -94,9 +92,7 @@ class PreActivationResNet(nn.Module):
                 blocks.append(PreActivationBlock(convolution, channels, width * 2**index, stride))
                 channels = width * 2**index
             stages.append(nn.Sequential(*blocks))
-            self.feature_info.append(
-                {"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"}
-            )
+            self.feature_info.append({"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"})
         self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(channels)
         self.act = nn.ReLU()

@@ -34,9 +34,7 @@ def cfg_of(name: str) -> Mapping[str, Any]:
     if name.startswith(HUB):
         return {}
     if not is_model(name):
-        raise unknown(
-            "model", name, names(), hint="also torchvision:NAME, hf-hub:NAME and path/to/file.py:factory"
-        )
+        raise unknown("model", name, names(), hint="also torchvision:NAME, hf-hub:NAME and path/to/file.py:factory")
     try:
         cfg = get_pretrained_cfg(name)
     except RuntimeError:
@@ -60,9 +58,7 @@ def from_timm(
     """
     cfg = cfg_of(name)
     if pretrained and cfg and not (cfg.get("url") or cfg.get("file") or cfg.get("hf_hub_id")):
-        raise PassbandError(
-            f"there are no pretrained weights of '{name}'; take it without, or give --weights FILE"
-        )
+        raise PassbandError(f"there are no pretrained weights of '{name}'; take it without, or give --weights FILE")
     if name.partition(".")[0] in OWN:
         arguments = parse_options(model_entrypoint(name.partition(".")[0]), arguments, owner=f"model {name}")
     if size is not None and cfg.get("fixed_input_size"):
@@ -89,9 +85,7 @@ def _origin(
 ) -> Origin:
     own = name.partition(".")[0] in OWN
     origin = from_cfg(inner, cfg, "timm's pretrained_cfg")
-    if (
-        own or not known
-    ):  # passband's own have no data yet; without metadata timm fills in ImageNet's mean and std
+    if own or not known:  # passband's own have no data yet; without metadata timm fills in ImageNet's mean and std
         origin = replace(origin, mean=None, std=None, source="", plain=own)
     if size is not None:
         origin = replace(origin, size=(size, size) if isinstance(size, int) else (size[0], size[1]))

@@ -31,9 +31,7 @@ def from_torchvision(
     if short not in known:
         raise unknown("torchvision model", short, known)
     if channels != 3:
-        raise PassbandError(
-            f"torchvision's models take 3 channels; got {channels}: use timm's '{short}' instead"
-        )
+        raise PassbandError(f"torchvision's models take 3 channels; got {channels}: use timm's '{short}' instead")
     weights = torchvision.models.get_model_weights(short).DEFAULT
     transforms, categories = weights.transforms(), weights.meta["categories"]
     if pretrained and classes not in (None, len(categories)):

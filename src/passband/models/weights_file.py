@@ -96,9 +96,7 @@ def _read_checkpoint(path: Path) -> Any:
 
 def _damaged(path: Path, error: Exception) -> PassbandError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return PassbandError(
-        f"{path} is damaged, cut short or no weights file ({reason}); fetch or make it again"
-    )
+    return PassbandError(f"{path} is damaged, cut short or no weights file ({reason}); fetch or make it again")
 
 
 def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
@@ -150,12 +148,8 @@ def _check_fit(source: str, own: Mapping[str, Tensor], tensors: Mapping[str, Ten
     if shapes:
         name = shapes[0]
         came, needed = list(tensors[name].shape), list(own[name].shape)
-        parts.append(
-            f"{len(shapes)} differ in shape, first '{name}': {came} in the file, {needed} in the model"
-        )
-    raise PassbandError(
-        f"{source} is of another architecture: {'; '.join(parts)}; give the model as it was trained"
-    )
+        parts.append(f"{len(shapes)} differ in shape, first '{name}': {came} in the file, {needed} in the model")
+    raise PassbandError(f"{source} is of another architecture: {'; '.join(parts)}; give the model as it was trained")
 
 
 def _check_finite(source: str, tensors: Mapping[str, Tensor]) -> None:

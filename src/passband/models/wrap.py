@@ -53,12 +53,8 @@ def _per_channel(name: str, values: tuple[float, ...] | None, channels: int) -> 
     if values is None:
         return None
     if len(values) not in (1, channels):
-        raise PassbandError(
-            f"{name} needs one number or one per channel ({channels}); got {len(values)}: {values}"
-        )
+        raise PassbandError(f"{name} needs one number or one per channel ({channels}); got {len(values)}: {values}")
     tensor = torch.tensor(values, dtype=torch.float32).expand(channels).reshape(1, channels, 1, 1).clone()
     if not tensor.isfinite().all() or (name == "std" and not (tensor > 0).all()):
-        raise PassbandError(
-            f"{name} needs finite numbers{', above 0' if name == 'std' else ''}; got {values}"
-        )
+        raise PassbandError(f"{name} needs finite numbers{', above 0' if name == 'std' else ''}; got {values}")
     return tensor

@@ -47,9 +47,7 @@ def filter_banks(model: nn.Module) -> tuple[tuple[Bank, ...], str]:
     return tuple(Bank(name, slices(module.weight)) for name, module in depthwise or found), what
 
 
-def first_kernels(
-    model: nn.Module, layer: str | None
-) -> tuple[str, str, Float[Tensor, "out in height width"]]:
+def first_kernels(model: nn.Module, layer: str | None) -> tuple[str, str, Float[Tensor, "out in height width"]]:
     """Return the name, the kind and the kernels of a layer, or of the first convolution larger than 1×1.
 
     The kernels of a separable convolution are those of the dense one that it is.

@@ -93,22 +93,15 @@ def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int) -> Answer
             right.append(targets.cpu())
             shown.append(_pictures(images[: max(0, examples - sum(len(part) for part in shown))]))
     predicted, confidence, in_target = (
-        {copy: torch.cat([row[column] for row in rows]).numpy() for copy, rows in said.items()}
-        for column in range(3)
+        {copy: torch.cat([row[column] for row in rows]).numpy() for copy, rows in said.items()} for column in range(3)
     )
-    return Answers(
-        predicted, confidence, in_target, torch.cat(right).numpy(), np.concatenate(shown), classes, reach
-    )
+    return Answers(predicted, confidence, in_target, torch.cat(right).numpy(), np.concatenate(shown), classes, reach)
 
 
-def _copies(
-    images: Tensor, cuts: Cuts, reach: dict[str, tuple[float, float]]
-) -> Iterator[tuple[Copy, Tensor]]:
+def _copies(images: Tensor, cuts: Cuts, reach: dict[str, tuple[float, float]]) -> Iterator[tuple[Copy, Tensor]]:
     """Yield every copy of a batch, all from one transform, and note how far its pixels reach."""
     yield WHOLE, images
-    by_band = [(LFC, *part) for part in cuts.parts.items()] + [
-        (LOW_PASS, *part) for part in cuts.squares.items()
-    ]
+    by_band = [(LFC, *part) for part in cuts.parts.items()] + [(LOW_PASS, *part) for part in cuts.squares.items()]
     swept = sweep(images, [band for _, _, band in by_band])
     for (kind, cutoff, _), (_, low, high) in zip(by_band, swept, strict=True):
         for name, copy in ((kind, low), (HFC, high)) if kind == LFC else ((kind, low),):
@@ -127,9 +120,11 @@ def _read(
     logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     probabilities = logits.float().softmax(1)
-    top = probabilities.max(1)
+    # The logits decide, as everywhere: probabilities that round to one value would hide which is largest.
+    predicted = logits.argmax(1)
+    in_predicted = probabilities.gather(1, predicted[:, None])[:, 0]
     in_target = probabilities.gather(1, targets[:, None])[:, 0]
-    return top.indices.int().cpu(), top.values.cpu(), in_target.cpu()
+    return predicted.int().cpu(), in_predicted.cpu(), in_target.cpu()
 
 
 def _pictures(images: Tensor) -> np.ndarray:

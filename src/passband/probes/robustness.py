@@ -72,8 +72,7 @@ def robustness(
     chosen = {name: _attack(name, preset, options) for name in attacks}
     radii = tuple(sorted({0.0, *eps}))
     found = {
-        name: robust_accuracy(model, batches, attack, radii, scale=alpha is None)
-        for name, attack in chosen.items()
+        name: robust_accuracy(model, batches, attack, radii, scale=alpha is None) for name, attack in chosen.items()
     }
     how: dict[str, Any] = {
         "probe": "robustness",
@@ -159,13 +158,13 @@ def _gallery(
     """Show each image untouched, attacked, and the change with ±ε stretched to black and white."""
     with untouched(model):
         attacked = attack(model, images, targets)
-        says = [predict(model, batch).softmax(1).max(1) for batch in (images, attacked)]
+        says = [_answer(predict(model, batch)) for batch in (images, attacked)]
     # At ε = 0 there is no change to stretch, and the third picture is plain gray.
     change = (attacked - images) / (2 * radius or 1) + 0.5
     strips = torch.cat((images, attacked, change), dim=3).mul(255).round().clamp(0, 255).to(torch.uint8)
     pictures = []
     for index, strip in enumerate(strips.permute(0, 2, 3, 1).cpu().numpy()):
-        answers = [(_called(names, int(s.indices[index])), float(s.values[index])) for s in says]
+        answers = [(_called(names, int(best[index])), float(sure[index])) for best, sure in says]
         words = [f"{label} ({confidence:.0%})" for label, confidence in answers]
         data = {
             key: {"prediction": label, "confidence": confidence}
@@ -180,6 +179,12 @@ def _gallery(
         pictures=tuple(pictures),
         how=how | {"attack": str(attack)},
     )
+
+
+def _answer(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return per image the class of the largest logit and its softmax probability."""
+    best = logits.argmax(1)
+    return best, logits.softmax(1).gather(1, best[:, None])[:, 0]
 
 
 def _called(names: Sequence[str], index: int) -> str:

@@ -48,8 +48,9 @@ def plan(only: str | None, settings: Sequence[str], seed: int = 0) -> dict[str, 
 
 def folder_name(model: str, data: str) -> str:
     """Return a file name for an answer about this model and this data: ``resnet18-fashion-mnist``."""
-    stem = Path(model).name if "/" in model and ":" not in model else model.rpartition("/")[2]
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in (stem, data))
+    kind, colon, path = data.partition(":")
+    parts = (model.rpartition("/")[2], f"{kind}{colon}{Path(path).name}" if colon else data)
+    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts)
 
 
 def load(source: str | nn.Module, **options: Any) -> Subject:

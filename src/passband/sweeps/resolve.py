@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from passband.core.errors import PassbandError, unknown
@@ -57,7 +58,10 @@ def subject(
     if folder is None:
         # A file of the user's brings its own weights, or none.
         trained = pretrained and weights is None and not PATTERN.fullmatch(source)
-        model = create(source, pretrained=trained, weights=weights, size=size, mean=mean, std=std)
+        with torch.random.fork_rng():
+            # Weights that are not loaded are drawn: the same command must draw the same ones.
+            torch.manual_seed(0)
+            model = create(source, pretrained=trained, weights=weights, size=size, mean=mean, std=std)
         name = source
     else:
         if any(option is not None for option in (weights, mean, std, size)):

@@ -26,9 +26,7 @@ __all__ = [
 ]
 
 
-def predict(
-    model: nn.Module, images: Float[Tensor, "batch channel height width"]
-) -> Float[Tensor, "batch classes"]:
+def predict(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
     """Return a model's logits without a graph, in the mode that the model is in.
 
     Call it inside :func:`untouched`.

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import passband
+from passband.core.compute import Compute
+from passband.core.errors import PassbandError
+from passband.core.recipe import Recipe
+from passband.core.results import Scalar
+from passband.core.scale import Scale
+from passband.probes import PROBES
+from passband.sweeps.lab import Lab
+from passband.sweeps.resolve import subject
+
+TINY = Recipe.of(
+    {
+        "model": {"name": "separable_resnet", "depth": 1, "width": 4, "multiplier": 1},
+        "data": {"name": "photos", "part": 64},
+        "epochs": 2,
+        "batch": 32,
+    }
+)
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch) -> Lab:
+    monkeypatch.setenv("PASSBAND_RUNS", str(tmp_path / "runs"))
+    return Lab(Scale.SMOKE, "passband test", compute=Compute(device="cpu"), limit=60)
+
+
+def test_a_probe_can_be_followed_through_a_training(lab: Lab) -> None:
+    tracked = lab.track(TINY, "bands", {"radii": (8,), "degrees": (16,), "examples": 0})
+    assert len(tracked) == 2
+    last = lab.probe(lab.train(TINY), "bands", {"radii": (8,), "degrees": (16,), "examples": 0})
+    clean = [found["bands.clean"] for found in (*tracked, last)]
+    assert all(isinstance(one, Scalar) and one.n == 60 for one in clean)
+    assert clean[0].how["weights"] != clean[1].how["weights"] == clean[2].how["weights"]
+
+
+def test_an_answer_is_kept_for_its_weights_data_and_options(lab: Lab, monkeypatch) -> None:
+    run = lab.train(TINY)
+    asked: list[dict] = []
+    probe = PROBES["bands"]
+
+    def counted(model, batches, *, radii: tuple[float, ...] | None = None, examples: int = 12):
+        asked.append({"radii": radii})
+        return probe(model, batches, radii=radii, examples=examples)
+
+    monkeypatch.setitem(PROBES._parts, "bands", counted)
+    for radii in ((4,), (4,), (8,), (4,)):
+        lab.probe(run, "bands", {"radii": radii, "examples": 0})
+    assert [call["radii"] for call in asked] == [(4,), (8,)]
+    Lab(Scale.SMOKE, "x", compute=lab.compute, limit=30).probe(run, "bands", {"radii": (4,), "examples": 0})
+    assert len(asked) == 3
+
+
+def test_a_run_is_a_model_by_its_folder_or_the_head_of_its_digest(lab: Lab) -> None:
+    run = lab.train(TINY)
+    by_folder, by_digest = subject(str(run.folder)), subject(run.digest[:8])
+    assert by_folder.digest == by_digest.digest
+    assert "learn all" in by_folder.name and by_folder.model.spec.source.startswith("measured on")
+    with pytest.raises(PassbandError, match="brings its own"):
+        subject(run.digest[:8], mean=(0.5,), std=(0.5,))
+
+
+def test_weights_that_are_not_loaded_are_the_same_each_time() -> None:
+    before = torch.get_rng_state()
+    names = [subject("resnet10t", pretrained=False).digest for _ in range(2)]
+    assert names[0] == names[1]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_module_is_probed_from_python(tmp_path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 15)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(x).amax((2, 3)))
+
+    with pytest.raises(PassbandError, match="--mean and --std"):
+        passband.load(Net())
+    model = passband.load(Net(), size=32, mean=(0.5,), std=(0.25,), device="cpu")
+    answer = passband.probe(model, "photos", only="bands,kernels", limit=20, out=tmp_path)
+    assert answer["bands.clean"].n == 20
+    assert (tmp_path / "report.html").exists()
