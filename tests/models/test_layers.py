@@ -88,7 +88,7 @@ def test_the_cheaper_path_is_taken_and_named() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(PassbandError, match="auto, composed or factored; got 'fast'"):
-        SeparableConv2d(3, 4, 3, path="fast")  # type: ignore[arg-type]
+        SeparableConv2d(3, 4, 3, path="fast")
     with pytest.raises(PassbandError, match="at least 1"):
         SeparableConv2d(3, 4, 3, multiplier=0)
 

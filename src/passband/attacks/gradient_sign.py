@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -60,7 +59,7 @@ class FGSM:
         with frozen(model, self.mode):
             return climb(model, images, labels, Linf(self.eps), start=images, alpha=self.eps, steps=1)
 
-    def at(self, eps: float, *, scale: bool = True) -> Self:
+    def at(self, eps: float, *, scale: bool = True) -> FGSM:
         """Return this attack at another ε; its one step is always ε."""
         return replace(self, eps=eps)
 
@@ -136,7 +135,7 @@ class PGD:
         with frozen(model, self.mode):
             return climb(model, images, labels, threat, start=start, alpha=self.step, steps=self.steps)
 
-    def at(self, eps: float, *, scale: bool = True) -> Self:
+    def at(self, eps: float, *, scale: bool = True) -> PGD:
         """Return this attack at another ε.
 
         Args:

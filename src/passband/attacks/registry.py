@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from passband.core.registry import Registry
 from passband.models.state import Mode
 
 
+@runtime_checkable
 class Attack(Protocol):
     """Change images, inside what a threat allows, so that a model errs; a frozen, printable value.
 
@@ -32,7 +33,7 @@ class Attack(Protocol):
         """Return adversarial images in [0, 1]; the model is left as it was found."""
         ...
 
-    def at(self, eps: float, *, scale: bool = True) -> Self:
+    def at(self, eps: float, *, scale: bool = True) -> Attack:
         """Return this attack at another ε, each step keeping its share of ε (``scale``) or its size."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,7 @@ from passband.data.pixels import check_pixels
 Images = Float[Tensor, "batch channel height width"]
 
 
+@runtime_checkable
 class Threat(Protocol):
     """Know a ball around each image: how to step, stay and start in it."""
 

@@ -58,7 +58,7 @@ class SeparableConv2d(nn.Module):
         padding: int | None = None,
         multiplier: int = 1,
         bias: bool = False,
-        path: Literal["auto", "composed", "factored"] = "auto",
+        path: str = "auto",
     ) -> None:
         super().__init__()
         if min(in_channels, out_channels, kernel_size, stride, multiplier) < 1:
@@ -70,9 +70,8 @@ class SeparableConv2d(nn.Module):
         middle = in_channels * multiplier
         self.depthwise = nn.Conv2d(in_channels, middle, kernel_size, stride, padding, groups=in_channels, bias=False)
         self.pointwise = nn.Conv2d(middle, out_channels, 1, bias=bias)
-        if path == "auto":
-            path = cheaper_path(out_channels, kernel_size, multiplier)
-        self.path = path
+        cheaper = cheaper_path(out_channels, kernel_size, multiplier)
+        self.path = cheaper if path == "auto" else "composed" if path == "composed" else "factored"
 
     def forward(self, images: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ _ _"]:
         """Return the convolved images."""
