@@ -35,7 +35,7 @@ def explain_download(name: str) -> Iterator[None]:
         line = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:160]
         raise PassbandError(
             f"'{name}' could not be downloaded and is not in the cache ({line}); give weights from a file "
-            "(--weights FILE), take the model without pretrained weights, or go online"
+            "(--weights FILE), take the model without pretrained weights (--no-pretrained), or go online"
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before

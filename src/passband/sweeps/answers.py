@@ -16,6 +16,7 @@ from passband.core.environment import hardware, versions
 from passband.core.errors import PassbandError
 from passband.core.options import defaults, parse_options
 from passband.core.results import Result
+from passband.core.spec import ImageSpec
 from passband.core.store import lock
 from passband.data.dataset import Batches
 from passband.probes import PROBES
@@ -91,7 +92,7 @@ def describe(asked: Subject, batches: Batches) -> dict[str, Any]:
         "model": asked.name,
         "weights": asked.digest[:16],
         "input": f"{spec.size[0]}×{spec.size[1]} pixels, {spec.channels} channels, {spec.classes} classes",
-        "mean and std": f"{_numbers(spec.mean)} and {_numbers(spec.std)}, from {spec.source}",
+        "mean and std": _normalization(spec),
         "data": batches.dataset.name,
         "images": batches.count,
         "measured": batches.measure,
@@ -99,5 +100,8 @@ def describe(asked: Subject, batches: Batches) -> dict[str, Any]:
     }
 
 
-def _numbers(values: tuple[float, ...] | None) -> str:
-    return "none" if values is None else "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
+def _normalization(spec: ImageSpec) -> str:
+    if spec.mean is None or spec.std is None:
+        return f"none: pixels in [0, 1] as they are ({spec.source})"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (spec.mean, spec.std))
+    return f"({mean}) and ({std}), from {spec.source}"

@@ -126,7 +126,9 @@ def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
     except SafetensorError as error:
         raise PassbandError(f"{path} is damaged ({error}); remove the folder {found.folder} to train anew") from None
     spec = json.loads((found.folder / "spec.json").read_text())
-    model = build.bare_model(found.recipe, _spec(spec))
+    with torch.random.fork_rng():
+        # The initial weights are drawn only to be overwritten: the caller's random numbers stay as they were.
+        model = build.bare_model(found.recipe, _spec(spec))
     model.inner.load_state_dict(weights)
     return model.eval()
 
