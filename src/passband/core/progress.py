@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from threading import Timer
 from typing import TypeVar
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -35,19 +36,25 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    start, task = time.monotonic(), None
     with _showing() as display:
+        task = display.add_task(description, total=total, visible=False)
+        # A timer, not the next item: the first one alone can take minutes.
+        timer = Timer(DELAY, _show, (display, task))
+        timer.daemon = True
+        timer.start()
         try:
-            for count, item in enumerate(items):
-                if task is None and time.monotonic() - start > DELAY:
-                    display.start()
-                    task = display.add_task(description, total=total)
-                if task is not None:
-                    display.update(task, completed=count)
+            for item in items:
                 yield item
+                display.advance(task)
         finally:
-            if task is not None:
-                display.remove_task(task)
+            timer.cancel()
+            timer.join()
+            display.remove_task(task)
+
+
+def _show(display: Progress, task: TaskID) -> None:
+    display.start()
+    display.update(task, visible=True)
 
 
 @contextmanager

@@ -58,7 +58,9 @@ def from_timm(
     """
     cfg = cfg_of(name)
     if pretrained and cfg and not (cfg.get("url") or cfg.get("file") or cfg.get("hf_hub_id")):
-        raise PassbandError(f"there are no pretrained weights of '{name}'; take it without (--no-pretrained), or give --weights FILE")
+        raise PassbandError(
+            f"there are no pretrained weights of '{name}'; take it without (--no-pretrained), or give --weights FILE"
+        )
     if name.partition(".")[0] in OWN:
         arguments = parse_options(model_entrypoint(name.partition(".")[0]), arguments, owner=f"model {name}")
     if size is not None and cfg.get("fixed_input_size"):
