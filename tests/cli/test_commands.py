@@ -90,13 +90,14 @@ def test_probe_writes_an_answer_and_the_second_time_finds_it(place, capsys, monk
         capsys, "--only", "bands,robustness", "--set", "bands.radii=2,4", "--set", "robustness.steps=2"
     )
     assert code == 0
-    assert "the model's default_cfg" in out and "12" in out
+    assert "the model's default_cfg" in out and "images  12\n" in out
     folder = place / "passband-out" / "net.py-tiny-folder-set"
     assert (folder / "report.html").exists()
     answer = Answer.load(folder)
     curve = answer["bands.accuracy"]
     assert isinstance(curve, Curve) and curve.x.values == (2.0, 4.0)
-    assert curve.how["count"] == 12 and curve.how["command"].startswith("passband")
+    assert curve.how["count"] == 12
+    assert curve.how["command"].startswith("passband probe net.py:tiny --data folder:set")
 
     from passband.probes import PROBES
 
@@ -120,6 +121,41 @@ def test_a_changed_weight_never_meets_an_old_answer(place, capsys) -> None:
     (place / "net.py").write_text(MODEL.replace("CLASSES", "2").replace("manual_seed(0)", "manual_seed(1)"))
     probe(capsys, "--only", "bands")
     assert Answer.load(place / "passband-out" / "net.py-tiny-folder-set")["bands.clean"].how["weights"] != first
+
+
+def test_changed_code_under_the_same_weights_is_asked_anew(place, capsys) -> None:
+    probe(capsys, "--only", "bands")
+    folder = place / "passband-out" / "net.py-tiny-folder-set"
+    first = Answer.load(folder)["bands.confidence"]
+    (place / "net.py").write_text((place / "net.py").read_text().replace("torch.relu", "3 * torch.sigmoid"))
+    probe(capsys, "--only", "bands")
+    second = Answer.load(folder)["bands.confidence"]
+    assert isinstance(first, Curve) and isinstance(second, Curve)
+    assert first.how["weights"] == second.how["weights"] and first.series != second.series
+
+
+def test_a_probe_that_does_not_apply_is_left_out_unless_it_was_asked_for(place, capsys) -> None:
+    (place / "mlp.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential): pass\n"
+        "def make():\n"
+        "    net = Net(nn.Flatten(), nn.Linear(768, 2)); net.mean = net.std = (0.5,) * 3\n"
+        "    return net\n"
+    )
+    arguments = ("probe", "mlp.py:make", "--data", "folder:set", "--size", "16", "--device", "cpu")
+    code, _, err = run(capsys, *arguments, "--only", "kernels")
+    assert code == 2 and "convolution" in err
+    code, out, _ = run(capsys, *arguments, "--set", "robustness.steps=1")
+    assert code == 0 and "report" in out
+    notes = Answer.load(place / "passband-out" / "mlp.py-make-folder-set").head["notes"]
+    assert [note.partition(" was")[0] for note in notes][-2:] == ["kernels", "envelope"]
+
+
+def test_bfloat16_runs_every_usual_probe(place, capsys) -> None:
+    code, _, err = probe(capsys, "--precision", "bf16", "--set", "robustness.steps=1")
+    assert code == 0, err
+    answer = Answer.load(place / "passband-out" / "net.py-tiny-folder-set")
+    assert {result.how["precision"] for result in answer.results} == {"bf16"}
 
 
 def test_truth_is_the_models_own_prediction_where_classes_differ(place, capsys) -> None:
@@ -201,6 +237,17 @@ def test_images_without_labels(place, capsys) -> None:
         (("report", "nowhere"), "no results.json in nowhere"),
         (("list", "model"), "did you mean 'models'"),
         (("data", "cifar10"), "did you mean 'cifar10-jpeg'"),
+        (("train", "--device", "cuda:99"), "device cuda:99: torch finds"),
+        (("train", "--device", "cpu:1"), "a device is auto, cpu, cuda"),
+        (("train", "--set", "ema.decya=0.9"), "did you mean 'decay'"),
+        (("train", "--set", "attack.name=pgd", "--set", "attack.eps=8/0"), "eps cannot be '8/0'"),
+        (("train", "--seed", "99999999999999999999999"), "seed"),
+        (("train", "--set", "normalize.mean=[0.5]"), "std"),
+        (("train", "--runs", "net.py"), "a file is in its way"),
+        (("train", "net.py/r.yaml"), "there is no recipe"),
+        (("train", "--set", "model.name=resnet18", "--set", "model.act_layer=foo"), "act_layer='foo'"),
+        (("probe", "net.py:tiny", "--data", "folder:set", "--out", "net.py"), "a file is in its way"),
+        (("reproduce", "quickstart", "--out", "net.py"), "a file is in its way"),
     ],
 )
 def test_every_mistake_is_one_line_and_exits_with_2(place, capsys, arguments, words) -> None:
@@ -219,7 +266,7 @@ def test_bad_images_are_named_and_left_out_only_when_asked(place, capsys) -> Non
     code, _, err = probe(capsys, "--only", "bands")
     assert code == 2 and "0.png" in err and "--skip-bad" in err
     code, out, _ = probe(capsys, "--only", "bands", "--skip-bad")
-    assert code == 0 and "11" in out
+    assert code == 0 and "images  11\n" in out and "1 of 12 images were left out" in out
 
 
 def test_weights_of_another_architecture_truncated_and_nan(place, capsys) -> None:
@@ -269,7 +316,7 @@ def test_a_set_that_is_not_there_is_a_row_that_says_so(place, capsys) -> None:
     arguments = ("--scale", "smoke", "--data", "cifar10-jpeg", "--data-dir", "empty", "--device", "cpu")
     code, _, _ = run(capsys, "reproduce", "spatial-mixing/static-filters", *arguments)
     assert code == 0
-    table = Answer.load(place / "passband-out" / "spatial-mixing-static-filters-smoke")["table"]
+    table = Answer.load(place / "passband-out" / "spatial-mixing-static-filters-smoke-cifar10-jpeg")["table"]
     assert isinstance(table, Table)
     assert {row[-1] for row in table.rows} == {"not measured: needs cifar10-jpeg"}
 

@@ -49,6 +49,11 @@ def test_below_its_scale_a_claim_is_not_judged() -> None:
     assert found.margin == pytest.approx(5.5)
 
 
+def test_a_claim_that_no_scale_can_judge_is_never_judged() -> None:
+    claim = Claim("gap", "A beats B.", "paper", lambda rows: _gap(rows), judged_from=None)
+    assert judge(claim, rows(5.0, 6.0, 5.5), Scale.FULL).verdict == "not judged at this scale"
+
+
 def test_one_seed_is_judged_by_resampled_images() -> None:
     scores = np.array([1.0] * 90 + [0.0] * 10), np.array([1.0] * 10 + [0.0] * 90)
 

@@ -78,6 +78,13 @@ def test_a_folder_is_known_by_its_content_not_its_path() -> None:
     assert here.digest("content") == there.digest("content") != here.digest("other content")
 
 
+def test_settings_mean_the_same_in_any_order() -> None:
+    settings = ["attack.eps=1/255", "attack.name=pgd", "optimizer.lr=0.001", "optimizer.name=adamw"]
+    forth, back = Recipe().with_settings(settings), Recipe().with_settings(settings[::-1])
+    assert forth == back and forth.attack is not None
+    assert forth.attack.arguments["eps"] == 1 / 255 and forth.optimizer.arguments == {"lr": 0.001}
+
+
 def test_text_reads_back(tmp_path) -> None:
     recipe = Recipe().with_settings(
         ["attack.name=pgd", "attack.eps=8/255", "normalize.mean=[0.5]", "normalize.std=[1]"]

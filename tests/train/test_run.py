@@ -20,7 +20,8 @@ from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.store import lock
 from passband.tasks.classification import correct, predict
-from passband.train import build, steps
+from passband.train import build, fit, steps
+from passband.train.checkpoint import State
 from passband.train.run import Run, load, open_run, train
 
 TINY = Recipe.of(
@@ -96,6 +97,55 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights_and_log(tmp_path, mon
     assert log(whole) == log(parts)
 
 
+def test_lines_that_a_lost_checkpoint_would_have_covered_are_cut_off(tmp_path, monkeypatch) -> None:
+    whole = train(TINY, compute=replace(EVERY_STEP, checkpoint_seconds=60), runs=tmp_path / "whole")
+    monkeypatch.setattr(fit, "LOG_EVERY", 1)
+    expected = train(TINY, compute=replace(EVERY_STEP, checkpoint_seconds=60), runs=tmp_path / "every")
+    real, calls = steps.plain, {"left": 5}
+
+    def dying(*arguments):
+        calls["left"] -= 1
+        if calls["left"] == 0:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(steps, "plain", dying)
+    late = replace(EVERY_STEP, checkpoint_seconds=60)  # no checkpoint within an epoch: lines run ahead of it
+    with pytest.raises(Killed):
+        train(TINY, compute=late, runs=tmp_path / "parts")
+    parts = train(TINY, compute=late, runs=tmp_path / "parts")
+    assert log(parts) == log(expected) and len(log(parts)) > len(log(whole))
+
+
+def test_kept_epochs_survive_a_kill_between_them_and_their_checkpoint(tmp_path, monkeypatch) -> None:
+    compute = replace(EVERY_STEP, keep_epochs=True, checkpoint_seconds=60)
+    real = State.save
+
+    def dying(self, path, digest):
+        if self.position.epoch == 2:
+            raise Killed
+        real(self, path, digest)
+
+    monkeypatch.setattr(State, "save", dying)
+    with pytest.raises(Killed):
+        train(TINY, compute=compute, runs=tmp_path)
+    monkeypatch.setattr(State, "save", real)
+    seen: list[int] = []
+    plain = steps.plain
+    monkeypatch.setattr(steps, "plain", lambda *arguments: seen.append(arguments[3]) or plain(*arguments))
+    train(TINY, compute=compute, runs=tmp_path)
+    assert seen == [3, 4, 5]  # the second epoch alone
+
+
+def test_a_changed_test_set_is_measured_anew(tmp_path, monkeypatch) -> None:
+    run = train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    whole = build.test_set
+    monkeypatch.setattr(build, "test_set", lambda *arguments: whole(*arguments).take(50))
+    monkeypatch.setattr(steps, "plain", lambda *_: pytest.fail("trained again"))
+    again = train(TINY, compute=EVERY_STEP, runs=tmp_path)
+    assert (run.metrics["test_images"], again.metrics["test_images"]) == (100, 50)
+
+
 def started(recipe: Recipe, folder: Path, **options) -> subprocess.Popen[str]:
     """Start a training as a user would, and come back once its first checkpoint is there."""
     (folder / "r.yaml").write_text(recipe.text())
@@ -129,7 +179,7 @@ def test_ctrl_c_saves_between_two_steps_and_says_so(tmp_path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip().splitlines()[-1] == "passband: interrupted; nothing is lost: the same command continues"
+    assert said.strip().splitlines()[-1] == "passband: interrupted; the same command goes on from what was finished"
     assert "Traceback" not in said
 
 

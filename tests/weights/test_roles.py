@@ -91,10 +91,9 @@ def test_whole_attention_is_spatial() -> None:
         (torchvision.models.convnext_tiny, "features.1.0.block.3.weight", "channel"),
         (torchvision.models.vgg11, "classifier.0.weight", "both"),
         (torchvision.models.vgg11, "classifier.6.weight", "neither"),
-        (torchvision.models.maxvit_t, "blocks.0.layers.0.layers.layers.2.fc1.weight", None),
     ],
 )
-def test_roles_of_torchvision(build: Callable[..., nn.Module], name: str, role: str | None) -> None:
+def test_roles_of_torchvision(build: Callable[..., nn.Module], name: str, role: str) -> None:
     with torch.device("meta"):
         found = roles(build())
     assert found.get(name) == role

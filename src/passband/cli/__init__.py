@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from passband.core.errors import PassbandError
@@ -16,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        sys.exit(_run(arguments))
+        sys.exit(_run(arguments or ["--help"]))
     except PassbandError as error:
         if debug:
             raise
@@ -24,18 +23,14 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         if debug:
             raise
-        _stop("interrupted; nothing is lost: the same command continues", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does: nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _stop("interrupted; the same command goes on from what was finished", INTERRUPTED)
 
 
 def _run(arguments: list[str]) -> int:
-    from passband.cli.app import app
+    from passband.cli.app import run
 
     try:
-        code = app(arguments, standalone_mode=False)
+        code = run(arguments)
     except Exception as error:
         # Typer's own complaints about the command line know how to say themselves in one line.
         if hasattr(error, "format_message"):

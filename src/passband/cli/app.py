@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +22,18 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the answer.")]
 
 
+_arguments: list[str] = []
+
+
+def run(arguments: list[str]) -> object:
+    """Run one command line and return its exit code; what Typer says of a mistake comes as an exception."""
+    _arguments[:] = arguments
+    return app(arguments, standalone_mode=False)
+
+
 def _command() -> str:
     """Return the command as it was given, for results to say what makes them again."""
-    return shlex.join(["passband", *sys.argv[1:]])
+    return shlex.join(["passband", *_arguments])
 
 
 @app.command()
@@ -63,8 +71,8 @@ def probe(
     from passband.core.options import parse_value
     from passband.sweeps import probing
     from passband.sweeps.answers import describe
-    from passband.sweeps.device import torch_device
     from passband.sweeps.resolve import images_for
+    from passband.train.device import torch_device
 
     statistics = tuple[float, ...] | None
     planned = probing.plan(only, settings or [], seed)
@@ -78,7 +86,10 @@ def probe(
     )  # fmt: skip
     folder = out or Path("passband-out") / probing.folder_name(model, data)
     show.head(describe(asked, batches))
-    for results in probing.ask(asked, batches, planned, folder=folder, command=_command(), precision=precision):
+    asking = probing.ask(
+        asked, batches, planned, folder=folder, command=_command(), precision=precision, usual=only is None
+    )
+    for results in asking:
         show.results(results)
     show.path("report", folder / "report.html")
     return 0
@@ -133,7 +144,9 @@ def reproduce(
     out: Out = None,
 ) -> int:
     """Measure a table or figure of a paper again and judge its claims."""
-    folder = out or Path("passband-out") / f"{name.replace('/', '-')}-{scale}"
+    from passband.core.store import file_name
+
+    folder = out or Path("passband-out") / file_name(name, scale, *([data] if data else []))
     return _reproduce(name, scale, folder, data, data_dir, device)
 
 
@@ -143,25 +156,28 @@ def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Pat
     from passband.core.errors import unknown
     from passband.core.results import Table
     from passband.core.scale import Scale
+    from passband.core.store import make_folder
     from passband.reports import page
 
     if scale not in list(Scale):
         raise unknown("scale", scale, list(Scale))
 
     from passband.experiments.catalog import find
-    from passband.experiments.reproduce import reproduce as run
+    from passband.experiments.reproduce import reproduce as measure
     from passband.sweeps.lab import Lab
 
     experiment = find(name)
     at = Scale(scale)
     lab = Lab(at, _command(), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at))
-    answer = run(name, experiment, lab, data=data)
+    make_folder(out)
+    answer = measure(name, experiment, lab, data=data)
+    answer.save(out)
+    where = page.write(out)
     for result in answer.results:
         if isinstance(result, Table) and result.name == "table":
             show.table(result)
     show.claims(answer.claims)
-    answer.save(out)
-    show.path("report", page.write(out))
+    show.path("report", where)
     return 1 if any(claim.verdict == "fails" for claim in answer.claims) else 0
 
 

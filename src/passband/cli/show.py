@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,15 @@ from rich.table import Table as Grid
 from passband.core.claims import Judged
 from passband.core.results import Cell, Curve, Gallery, Map, Result, Scalar, Series, Table
 
-console = Console(highlight=False, soft_wrap=False)
+
+class _Terminal(Console):
+    """A console whose reader may go away, as `head` does: nothing is left to say then, and nothing has failed."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Terminal(highlight=False, soft_wrap=False)
 
 
 def head(fields: dict[str, Any]) -> None:

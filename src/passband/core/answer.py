@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from passband.core.claims import Judged
 from passband.core.errors import PassbandError
 from passband.core.results import AnyResult, Result
-from passband.core.store import write_atomic
+from passband.core.store import make_folder, write_atomic
 
 SCHEMA = 1
 _results: TypeAdapter[tuple[Result, ...]] = TypeAdapter(tuple[AnyResult, ...])
@@ -44,10 +44,10 @@ class Answer:
     def save(self, folder: Path) -> Path:
         """Write ``results.json``, ``arrays/`` and ``images/`` under ``folder`` and return the JSON's path.
 
-        The JSON comes last, by rename, and names every other file with its SHA-256: a killed write leaves no
-        answer that could be taken for a whole one.
+        The JSON comes last, by rename, and names every other file, whose name holds its SHA-256's head: a killed
+        write leaves the answer that was there before as it was.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         results = [_store(result.model_dump(), folder, result.name) for result in self.results]
         document = {
             "schema": SCHEMA,
@@ -56,7 +56,12 @@ class Answer:
             "claims": _judged.dump_python(self.claims, mode="json"),
         }
         path = folder / "results.json"
-        write_atomic(path, json.dumps(document, indent=1, allow_nan=False).encode())
+        text = json.dumps(document, indent=1, allow_nan=False)
+        write_atomic(path, text.encode())
+        for old in (*folder.glob("arrays/*.npz"), *folder.glob("images/*.png")):
+            # What an answer before this one left; its name, with its hash, stands nowhere now.
+            if old.name not in text:
+                old.unlink()
         return path
 
     @classmethod
@@ -112,18 +117,20 @@ def _store_array(array: np.ndarray, folder: Path, name: str) -> dict[str, Any]:
 
     buffer = io.BytesIO()
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    if name.endswith(".image"):
-        relative = Path("images") / f"{safe.removesuffix('.image')}.png"
+    picture = name.endswith(".image")
+    if picture:
         Image.fromarray(array).save(buffer, format="PNG")
     else:
-        relative = Path("arrays") / f"{safe}.npz"
         np.savez_compressed(buffer, values=array)
-    (folder / relative.parent).mkdir(exist_ok=True)
     data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    place, kind = ("images", "png") if picture else ("arrays", "npz")
+    relative = Path(place) / f"{safe.removesuffix('.image')}.{digest[:12]}.{kind}"
+    make_folder(folder / place)
     write_atomic(folder / relative, data)
     return {
         "file": relative.as_posix(),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": digest,
         "shape": list(array.shape),
         "dtype": str(array.dtype),
     }

@@ -29,7 +29,7 @@ class Claim:
         margin: One seed's rows to a margin; positive means that the paper is right; None when a row is missing.
         unit: The margin's unit.
         smallest: The smallest margin of interest, for the reader; it takes no part in the verdict.
-        judged_from: The scale from which the claim is judged.
+        judged_from: The scale from which the claim is judged; None where no scale is enough.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Claim:
     margin: Callable[[Rows], float | None]
     unit: str = "points"
     smallest: float = 0.0
-    judged_from: Scale = Scale.SMALL
+    judged_from: Scale | None = Scale.SMALL
 
 
 class Judged(BaseModel):
@@ -78,7 +78,7 @@ def judge(
     margin = fmean(margins) if margins else None
     if margin is None:
         verdict: Verdict = "not measured"
-    elif not scale.reaches(claim.judged_from):
+    elif claim.judged_from is None or not scale.reaches(claim.judged_from):
         verdict = "not judged at this scale"
     elif low is None or high is None:
         verdict = "undecided"

@@ -36,5 +36,5 @@ def check_device(name: str) -> None:
         PassbandError: when it is not auto, cpu, cuda, cuda:N or mps.
     """
     kind, colon, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdigit()):
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdigit())):
         raise PassbandError(f"a device is auto, cpu, cuda, cuda:N or mps; got '{name}'")

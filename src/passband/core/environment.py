@@ -25,4 +25,6 @@ def hardware() -> str:
     if cpuinfo.exists():
         lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("model name"))
         name = next(lines, f":{name}").partition(":")[2].strip()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+    # Some systems cannot say which cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"

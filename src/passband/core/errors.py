@@ -22,8 +22,8 @@ class MissingData(PassbandError):
         self.name = name
 
 
-class PassbandWarning(UserWarning):
-    """Something the user should know that does not stop the work."""
+class NotApplicable(PassbandError):
+    """A probe that has nothing to measure in this model; left out, with a note, where nobody asked for it by name."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, hint: str = "") -> PassbandError:

@@ -61,7 +61,7 @@ def fraction(text: Any) -> Any:
     match = _FRACTION.fullmatch(text) if isinstance(text, str) else None
     try:
         return float(match[1]) / float(match[2]) if match else text
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         return text
 
 

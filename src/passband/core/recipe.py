@@ -72,6 +72,14 @@ class Normalization(BaseModel):
     std: tuple[float, ...]
 
 
+class Average(BaseModel):
+    """Keep an exponential moving average of the weights: the share ``decay`` of it stays at each step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decay: float = Field(default=0.999, ge=0, lt=1)
+
+
 def _part(name: str, **arguments: Any) -> Part:
     return Part(name=name, **arguments)
 
@@ -115,9 +123,9 @@ class Recipe(BaseModel):
     schedule: Part = _part("cosine")
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=128, ge=2)
-    ema: dict[str, float] | None = None
+    ema: Average | None = None
     precision: Literal["float32", "bf16"] = "float32"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     revision: int = 1
 
     @field_validator("quantize", mode="before")
@@ -147,7 +155,7 @@ class Recipe(BaseModel):
         """
         try:
             fields = yaml.safe_load(path.read_text())
-        except (FileNotFoundError, IsADirectoryError):
+        except OSError:
             raise PassbandError(f"there is no recipe at {path}; give the path of a YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise PassbandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
@@ -164,7 +172,9 @@ class Recipe(BaseModel):
             PassbandError: for a name that is no field, or a value that a field refuses.
         """
         fields = self.plain()
-        for path, text in split_assignments(assignments).items():
+        # A new name empties its part, so names go first, in whatever order they were given.
+        given = sorted(split_assignments(assignments).items(), key=lambda item: not item[0].endswith(".name"))
+        for path, text in given:
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError:
@@ -226,10 +236,13 @@ def _set(fields: dict[str, Any], keys: list[str], value: Any, path: str) -> None
 
 
 def _explain(error: ValidationError) -> PassbandError:
-    first = error.errors()[0]
+    # Where a field takes a word or a mapping, the complaint about the kind that came is the useful one.
+    found = error.errors()
+    mappings = [one for one in found if one["loc"][-1] != "literal['none']"]
+    first = (mappings or found)[0] if not isinstance(found[0]["input"], str) else found[0]
     place = ".".join(str(key) for key in first["loc"])
     if first["type"] == "extra_forbidden":
-        owner: Any = {"data": DataPart, "normalize": Normalization}.get(str(first["loc"][0]), Recipe)
+        owner: Any = {"data": DataPart, "normalize": Normalization, "ema": Average}.get(str(first["loc"][0]), Recipe)
         return unknown("recipe field", place if owner is Recipe else str(first["loc"][-1]), owner.model_fields)
     place = place.removesuffix(".literal['none']")
     return PassbandError(f"recipe field '{place}' cannot be {first['input']!r}: {first['msg']}")

@@ -22,6 +22,7 @@ class ImageSpec:
             timm's way for larger ones.
         crop_pct: As timm's.
         interpolation: As timm's: ``"bicubic"``, ``"bilinear"``, ``"nearest"``.
+        crop_mode: As timm's: ``"center"``, ``"squash"``, ``"border"``.
         class_names: One name per output, in order; empty when unknown. For ImageNet models: WordNet ids.
     """
 
@@ -35,3 +36,4 @@ class ImageSpec:
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     class_names: tuple[str, ...] = ()
+    crop_mode: str = "center"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,27 @@ def explain_disk(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise PassbandError(f"{path.parent} cannot be written; choose another folder") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise PassbandError(f"{path} cannot be made: a file is in its way; choose another folder") from error
         raise
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder that can be written, or say at once, before long work, that it can't be.
+
+    Raises:
+        PassbandError: when it cannot be made or written.
+    """
+    with explain_disk(folder / "answer"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    return folder
+
+
+def file_name(*parts: str) -> str:
+    """Return a file's name for people: ``file_name("a/b", "c:d")`` is ``a-b-c-d``."""
+    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def _fit(whole: ImageSet, fitting: Fitting, chosen: Chosen) -> ImageSet:
     taken = whole if chosen[0] is None else whole.take(*chosen)
     if fitting.leaves(taken.size):
         return taken
-    mark, target = derive(taken.fingerprint, str(fitting)), fitting.size
+    mark, target = derive(taken.fingerprint, fitting.mark), fitting.size
     if target and fitting.fit == "pad" and taken.size[0] <= target[0] and taken.size[1] <= target[1]:
         return replace(taken, images=pad(taken.images, target), fingerprint=mark)
     fit = fitting.maker()
@@ -159,13 +159,13 @@ def _files(
 
 
 def _cache_key(listing: Listing, order: np.ndarray, fitting: Fitting) -> str:
-    lines = [str(listing.root.resolve()), repr(fitting)]
+    lines = [str(listing.root.resolve()), fitting.mark]
     lines += [f"{listing.files[i]}\t{listing.sizes[i]}\t{listing.times[i]}" for i in order]
     return "\n".join(lines)
 
 
 def _fingerprint(kind: str, listing: Listing, fitting: Fitting) -> str:
-    digest = hashlib.sha256(f"{kind}\n{listing.root.name if listing.labels else ''}\n{fitting!r}\n".encode())
+    digest = hashlib.sha256(f"{kind}\n{listing.root.name if listing.labels else ''}\n{fitting.mark}\n".encode())
     for file, size in zip(listing.files, listing.sizes, strict=True):
         digest.update(f"{file}\t{size}\n".encode())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,12 +25,14 @@ class Fitting:
         fit: ``"timm"`` or ``"pad"``, as in ``ImageSpec``.
         crop_pct: As timm's.
         interpolation: As timm's.
+        crop_mode: As timm's.
     """
 
     size: tuple[int, int] | None
     fit: Literal["timm", "pad"] = "pad"
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    crop_mode: str = field(default="center", repr=False)
 
     @classmethod
     def of(cls, size: tuple[int, int] | None, spec: ImageSpec | None) -> Fitting:
@@ -48,7 +50,12 @@ class Fitting:
                 f"the model takes {spec.channels} channels, and data sets have three (gray is repeated); "
                 "give a model made for three channels"
             )
-        return cls(spec.size, spec.fit, spec.crop_pct, spec.interpolation)
+        return cls(spec.size, spec.fit, spec.crop_pct, spec.interpolation, spec.crop_mode)
+
+    @property
+    def mark(self) -> str:
+        """Name this way of fitting, for fingerprints: what it was called before there were crop modes stays."""
+        return repr(self) + (f" {self.crop_mode}" if self.crop_mode != "center" else "")
 
     def leaves(self, size: tuple[int, int]) -> bool:
         """Tell whether an image of ``size`` stays as it is."""
@@ -59,7 +66,7 @@ class Fitting:
         size = self.size
         if size is None:
             return lambda image: image
-        evaluation = _evaluation_transform(size, self.crop_pct, self.interpolation)
+        evaluation = _evaluation_transform(size, self)
 
         def fitted(image: np.ndarray) -> np.ndarray:
             height, width = image.shape[:2]
@@ -81,15 +88,16 @@ def pad(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return padded
 
 
-def _evaluation_transform(size: tuple[int, int], crop_pct: float, interpolation: str) -> Fit:
+def _evaluation_transform(size: tuple[int, int], fitting: Fitting) -> Fit:
     from timm.data import create_transform
 
     transform = create_transform(
         input_size=(3, *size),
         is_training=False,
         use_prefetcher=True,  # stops before floats and normalization: uint8 [3, H, W]
-        interpolation=interpolation,
-        crop_pct=crop_pct,
+        interpolation=fitting.interpolation,
+        crop_pct=fitting.crop_pct,
+        crop_mode=fitting.crop_mode,
     )
 
     def evaluate(image: np.ndarray) -> np.ndarray:

@@ -88,6 +88,8 @@ def _class_folders(root: Path) -> list[str]:
     names = _folders(root)
     if not names:
         raise PassbandError(f"{root} has no class folders; put each class's images into a folder of its name")
+    if all(name.isdigit() for name in names):
+        return sorted(names, key=int)  # as text, 10 would come before 2 and every label after it be wrong
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import shutil
 import tempfile
@@ -86,7 +87,7 @@ def _download(name: str, reader: Reader, data_dir: Path) -> None:
             _open(reader, temporary, "train", download=True)
             (temporary / reader.folder).replace(data_dir / reader.folder)
         except (RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 with explain_disk(data_dir / reader.folder):
                     raise
             raise MissingData(

@@ -74,22 +74,22 @@ CLAIMS = (
     Claim(
         "channels near everything", "Learning only channel mixing reaches nearly the same performance.",
         "spatial-mixing, section 4.1.2, figure 2",
-        lambda rows: nearer(rows, "channels", to="everything", than="spatial", column="accuracy"),
+        lambda rows: nearer(rows, "channels", to="everything", than="spatial", column="accuracy"), judged_from=None,
     ),
     Claim(
         "spatial far below", "Networks only learning spatial mixing perform far worse than those learning only "
         "channel mixing.", "spatial-mixing, section 4.1.2, figure 2",
-        lambda rows: difference(rows, "channels", "spatial", "accuracy"), smallest=1.0,
+        lambda rows: difference(rows, "channels", "spatial", "accuracy"), smallest=1.0, judged_from=None,
     ),
     Claim(
         "channels more robust to FGSM", "Channels-only models are more naturally robust to adversarial perturbations.",
         "spatial-mixing, section 4.3.2, figure 6 (left)",
-        lambda rows: difference(rows, "channels", "everything", "fgsm"), smallest=1.0,
+        lambda rows: difference(rows, "channels", "everything", "fgsm"), smallest=1.0, judged_from=None,
     ),
     Claim(
         "channels more robust to PGD", "Channels-only models are more naturally robust to adversarial perturbations.",
         "spatial-mixing, section 4.3.2, figure 6 (middle)",
-        lambda rows: difference(rows, "channels", "everything", "pgd"), smallest=1.0,
+        lambda rows: difference(rows, "channels", "everything", "pgd"), smallest=1.0, judged_from=None,
     ),
 )  # fmt: skip
 

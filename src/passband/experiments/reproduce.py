@@ -9,12 +9,13 @@ import numpy as np
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged, Rows, judge
-from passband.core.environment import hardware, versions
+from passband.core.environment import versions
 from passband.core.errors import MissingData
 from passband.core.progress import track
 from passband.core.results import Cell, Column, Result, Table
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
+from passband.train.device import hardware_class
 
 
 def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None = None) -> Answer:
@@ -29,11 +30,12 @@ def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None =
         lab: Where trainings and answers lie, and at which scale.
         data: A set that stands in place of the one that the cases name.
     """
-    cases = [case | ({"data": data} if data else {}) for case in experiment.cases(lab.scale)]
+    cases = _with_data(experiment.cases(lab.scale), data)
     measured = [_measure(experiment, case, lab) for case in track(cases, f"reproduce {name}, {lab.scale}")]
     rows = [_row(case, found) for case, found in zip(cases, measured, strict=True)]
     claims = _judge(experiment, cases, measured, rows, lab)
-    how = {"command": lab.command, "versions": versions(), "hardware": hardware()}
+    hardware = hardware_class(lab.device)
+    how = {"command": lab.command, "versions": versions(), "hardware": hardware}
     table = _table(name, experiment, rows, how)
     results: list[Result] = [table]
     for case, found in zip(cases, measured, strict=True):
@@ -42,9 +44,17 @@ def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None =
             results += [result.model_copy(update={"name": f"{prefix}/{result.name}"}) for result in found.results]
     head = {
         "title": experiment.title, "experiment": name, "source": experiment.source, "scale": str(lab.scale),
-        "command": lab.command, "hardware": hardware(), "versions": versions(),
+        "command": lab.command, "hardware": hardware, "versions": versions(),
     }  # fmt: skip
     return Answer(head, results, claims)
+
+
+def _with_data(cases: list[Case], data: str | None) -> list[Case]:
+    """Put one set in place of all; cases that differed only by their set are then one."""
+    if data is None:
+        return cases
+    replaced = [case | {"data": data} for case in cases]
+    return [case for index, case in enumerate(replaced) if case not in replaced[:index]]
 
 
 def _measure(experiment: Experiment, case: Case, lab: Lab) -> Measured | str:

@@ -119,7 +119,7 @@ def _classifier(
         raise PassbandError(f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it")
     spec = ImageSpec(
         origin.size, origin.mean, origin.std, origin.source, count, channels, "timm", origin.crop_pct,
-        origin.interpolation, _names_of(origin, class_names, count),
+        origin.interpolation, _names_of(origin, class_names, count), origin.crop_mode,
     )  # fmt: skip
     return Classifier(origin.inner, spec)
 
@@ -184,7 +184,7 @@ def _count_classes(name: str, origin: Origin, channels: int, size: tuple[int, in
     try:
         with untouched(origin.inner), torch.no_grad():
             logits = origin.inner(image)
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+    except Exception as error:
         line = (str(error).splitlines() or [""])[0]
         raise PassbandError(
             f"'{name}' does not take images of {channels}×{size[0]}×{size[1]} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 
 from passband.core.errors import PassbandError
 
@@ -36,6 +38,12 @@ def explain_download(name: str) -> Iterator[None]:
         raise PassbandError(
             f"'{name}' could not be downloaded and is not in the cache ({line}); give weights from a file "
             "(--weights FILE), take the model without pretrained weights (--no-pretrained), or go online"
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise PassbandError(
+            f"the downloaded weights of '{name}' are damaged or do not fit ({line}); remove them from the cache of "
+            "torch.hub or of the hub and give the same command again"
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before

@@ -16,7 +16,7 @@ from torch import nn
 
 from passband.core.errors import PassbandError, unknown
 from passband.core.spec import ImageSpec
-from passband.models.origin import Arguments, Origin, Size, call_factory, from_cfg
+from passband.models.origin import Arguments, Origin, Size, call_factory, class_names, from_cfg
 
 PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
@@ -86,12 +86,16 @@ def metadata_of(inner: nn.Module) -> Origin:
     if isinstance(spec, ImageSpec):
         return Origin(
             inner, spec.size, spec.mean, spec.std, "the model's spec", spec.mean is None, spec.crop_pct,
-            spec.interpolation, spec.class_names,
+            spec.interpolation, spec.crop_mode, spec.class_names,
         )  # fmt: skip
     for key in ("pretrained_cfg", "default_cfg"):
         cfg = getattr(inner, key, None)
         if cfg:
-            return from_cfg(inner, cfg, f"the model's {key}")
+            cfg = cfg if isinstance(cfg, dict) else dict(vars(cfg))
+            return replace(from_cfg(inner, cfg, f"the model's {key}"), class_names=class_names(inner, cfg))
+    own = {name for name, _ in (*inner.named_buffers(recurse=False), *inner.named_parameters(recurse=False))}
+    if own & {"mean", "std"}:
+        return Origin(inner)  # it may well normalize by them itself: only its author knows
     mean, std = getattr(inner, "mean", None), getattr(inner, "std", None)
     if mean is None or std is None:
         return Origin(inner)

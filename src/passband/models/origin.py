@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from timm.data import ImageNetInfo
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 from passband.core.errors import PassbandError
@@ -28,6 +28,7 @@ class Origin:
         plain: Whether the network is known to take pixels in [0, 1] as they are.
         crop_pct: As timm's.
         interpolation: As timm's.
+        crop_mode: As timm's.
         class_names: One per output, in order.
     """
 
@@ -39,6 +40,7 @@ class Origin:
     plain: bool = False
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    crop_mode: str = "center"
     class_names: tuple[str, ...] = ()
 
 
@@ -49,12 +51,23 @@ def from_cfg(inner: nn.Module, cfg: Mapping[str, Any], source: str) -> Origin:
     if cfg.get("mean") is not None and cfg.get("std") is not None:
         origin = replace(origin, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
     crop_pct, interpolation = cfg.get("crop_pct") or 1.0, cfg.get("interpolation") or "bicubic"
-    return replace(origin, crop_pct=crop_pct, interpolation=interpolation)
+    crop_mode = cfg.get("crop_mode") or "center"
+    return replace(origin, crop_pct=crop_pct, interpolation=interpolation, crop_mode=crop_mode)
 
 
 def imagenet_names() -> tuple[str, ...]:
     """Return the WordNet ids of ImageNet-1k's classes, in the order of every pretrained network's outputs."""
     return tuple(ImageNetInfo("imagenet-1k").label_names())
+
+
+def class_names(inner: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what timm's metadata calls the outputs, where the network still has as many."""
+    classes = getattr(inner, "num_classes", None)
+    if classes != cfg.get("num_classes"):
+        return ()
+    if cfg.get("label_names") and len(cfg["label_names"]) == classes:
+        return tuple(cfg["label_names"])
+    return imagenet_names() if infer_imagenet_subset(dict(cfg)) == "imagenet-1k" else ()
 
 
 def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
@@ -65,7 +78,9 @@ def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Mo
     """
     try:
         module = factory(**arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (PassbandError, OSError):
+        raise  # said already, or a download's: explained where it began
+    except Exception as error:
         line = (str(error).splitlines() or [""])[0]
         shown = {key: value for key, value in arguments.items() if value is not None}
         given = ", ".join(f"{key}={value!r}" for key, value in shown.items()) or "no arguments"

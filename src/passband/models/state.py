@@ -68,3 +68,9 @@ def _kept(model: nn.Module) -> Iterator[None]:
         for parameter, requires_grad, gradient in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
+
+
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Tell whether a norm of the model takes the statistics of each batch in evaluation mode too."""
+    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return any(module.running_mean is None for module in norms)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import timm
-from timm.data import infer_imagenet_subset
 from timm.models import get_pretrained_cfg, is_model, model_entrypoint
 from torch import nn
 
@@ -15,7 +14,7 @@ from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.models.downloads import explain_download
 from passband.models.metadata import OWN
-from passband.models.origin import Arguments, Origin, Size, call_factory, from_cfg, imagenet_names
+from passband.models.origin import Arguments, Origin, Size, call_factory, class_names, from_cfg
 
 HUB = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -91,13 +90,4 @@ def _origin(
         origin = replace(origin, mean=None, std=None, source="", plain=own)
     if size is not None:
         origin = replace(origin, size=(size, size) if isinstance(size, int) else (size[0], size[1]))
-    return replace(origin, class_names=_class_names(inner, cfg))
-
-
-def _class_names(inner: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
-    classes = getattr(inner, "num_classes", None)
-    if classes != cfg.get("num_classes"):
-        return ()
-    if cfg.get("label_names") and len(cfg["label_names"]) == classes:
-        return tuple(cfg["label_names"])
-    return imagenet_names() if infer_imagenet_subset(dict(cfg)) == "imagenet-1k" else ()
+    return replace(origin, class_names=class_names(inner, cfg))

@@ -75,8 +75,18 @@ def _read_safetensors(path: Path) -> WeightsFile:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, error) from error
-    mean, std, names = (json.loads(metadata.get(key, "null")) for key in ("mean", "std", "class_names"))
-    return WeightsFile(path, tensors, mean and tuple(mean), std and tuple(std), tuple(names or ()))
+    mean, std, names = (_list(metadata.get(key, "null"), path) for key in ("mean", "std", "class_names"))
+    return WeightsFile(path, tensors, tuple(mean) if mean else None, tuple(std) if std else None, tuple(names or ()))
+
+
+def _list(text: str, path: Path) -> list[Any] | None:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if not (value is None or isinstance(value, list)):
+        raise PassbandError(f"{path}: its metadata holds {text[:40]!r} where a JSON list was needed; save it again")
+    return value
 
 
 def _read_checkpoint(path: Path) -> Any:
@@ -90,7 +100,7 @@ def _read_checkpoint(path: Path) -> Any:
                 "save only model.state_dict(), as safetensors or with torch.save"
             ) from error
         raise _damaged(path, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as the reader has lines
         raise _damaged(path, error) from error
 
 

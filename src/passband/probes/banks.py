@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import NotApplicable, unknown
 from passband.models.layers import SeparableConv2d
 
 
@@ -42,7 +42,7 @@ def filter_banks(model: nn.Module) -> tuple[tuple[Bank, ...], str]:
         if module.groups == module.in_channels and (module.groups > 1 or id(module) in separable)
     ]
     if not found:
-        raise PassbandError(_no_convolution(model))
+        raise NotApplicable(_no_convolution(model))
     what = "depthwise filters" if depthwise else "slices (output × input channel) of dense convolutions"
     return tuple(Bank(name, slices(module.weight)) for name, module in depthwise or found), what
 
@@ -65,7 +65,7 @@ def first_kernels(model: nn.Module, layer: str | None) -> tuple[str, str, Float[
         if isinstance(module, SeparableConv2d) or (_is_spatial(module) and not inside):
             modules[name] = module
     if not modules:
-        raise PassbandError(_no_convolution(model))
+        raise NotApplicable(_no_convolution(model))
     if layer is None:
         layer = next(iter(modules))
     if layer not in modules:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from passband.attacks.evaluate import VERDICT, RobustAccuracy, robust_accuracy
 from passband.attacks.gradient_sign import PRESETS
 from passband.attacks.registry import ATTACKS, Attack, make
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.results import Axis, Curve, Gallery, Picture, Result, Series
 from passband.data.dataset import Batches
+from passband.models.state import uses_batch_statistics
 from passband.probes.registry import PROBES
 from passband.tasks.classification import predict, untouched
 
@@ -65,6 +66,12 @@ def robustness(
     **Source**: adversarial-focus, table 1; spatial-mixing, figure 6; high-frequency, table 2.
     **Differs**: high-frequency's table 2 was probably read off smallest perturbations; here ε is fixed.
     """
+    if uses_batch_statistics(model):
+        raise NotApplicable(
+            "robustness needs answers that do not depend on the batch; this model normalizes by each batch"
+        )
+    if examples < 0:
+        raise PassbandError(f"robustness: examples is 0 or more; got {examples}")
     if not attacks or not eps:
         raise PassbandError("robustness needs at least one attack and one eps, such as attacks=pgd eps=4/255")
     measure = batches.measure  # refuses targets that say nothing, before any work

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from passband.core.answer import Answer
-from passband.core.environment import hardware, versions
+from passband.core.environment import versions
 from passband.core.errors import PassbandError
 from passband.core.options import defaults, parse_options
 from passband.core.results import Result
 from passband.core.spec import ImageSpec
 from passband.core.store import lock
 from passband.data.dataset import Batches
+from passband.models.state import uses_batch_statistics
+from passband.models.wrap import Classifier
 from passband.probes import PROBES
 from passband.sweeps.resolve import Subject
+from passband.train.device import hardware_class
 
 
 def measure(
@@ -50,39 +54,70 @@ def measure(
     function = PROBES[probe]
     options = {**defaults(function), **parse_options(function, given, owner=f"probe {probe}")}
     spec = asked.model.spec
+    exemption = _batch_statistics(asked.model, batches.size)
     identity = {
-        "weights": asked.digest, "mean": spec.mean, "std": spec.std, "data": batches.dataset.fingerprint,
+        "weights": asked.digest, "behavior": asked.behavior, "mean": spec.mean, "std": spec.std,
+        "data": batches.dataset.fingerprint,
         "truth": batches.truth, "probe": probe, "options": options, "precision": precision,
         "device": batches.device.type, "version": versions()["passband"],
+        "batch": batches.size if exemption else None,
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     kept = folder / key
     with lock(kept):
         if (kept / "results.json").exists():
             return _recalled(kept, command)
-        with _autocast(precision, batches.device.type):
+        with _running_in(precision, asked.model, batches.device.type):
             results = function(asked.model, batches, **options)
         how = {
             "command": command, "model": asked.name, "weights": asked.digest, "data": batches.dataset.name,
             "fingerprint": batches.dataset.fingerprint, "count": batches.count, "truth": batches.truth,
-            "precision": precision, "versions": versions(), "hardware": hardware(),
+            "precision": precision, "versions": versions(), "hardware": hardware_class(batches.device.type),
         }  # fmt: skip
-        results = tuple(result.model_copy(update={"how": how | result.how}) for result in results)
+        results = tuple(
+            result.model_copy(update={"how": how | result.how, "notes": (*result.notes, *exemption)})
+            for result in results
+        )
         Answer({"title": f"{probe} of {asked.name}", "identity": identity}, results).save(kept)
         return results
 
 
 def _recalled(kept: Path, command: str) -> tuple[Result, ...]:
-    results = Answer.load(kept).results
+    try:
+        results = Answer.load(kept).results
+    except PassbandError as error:
+        raise PassbandError(
+            f"a kept answer is damaged ({error}): remove {kept} and give the same command again"
+        ) from None
     return tuple(result.model_copy(update={"how": result.how | {"command": command}}) for result in results)
 
 
-def _autocast(precision: str, device: str) -> Any:
-    if precision == "float32":
-        return nullcontext()
-    if precision != "bf16":
+@contextmanager
+def _running_in(precision: str, model: Classifier, device: str) -> Iterator[None]:
+    """Let the model alone, and nothing that is computed of its images or weights, run in another precision."""
+    if precision not in ("float32", "bf16"):
         raise PassbandError(f"precision is float32 or bf16; got '{precision}'")
-    return torch.autocast(device, dtype=torch.bfloat16)
+    if precision == "float32":
+        yield
+        return
+    plain = model.forward
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            return plain(images).float()
+
+    model.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _batch_statistics(model: nn.Module, size: int) -> tuple[str, ...]:
+    """Say where a model's answers depend on which images share a batch."""
+    if not uses_batch_statistics(model):
+        return ()
+    return (f"The model normalizes by the statistics of each batch, here of {size} images: results depend on it.",)
 
 
 def describe(asked: Subject, batches: Batches) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from passband.core.recipe import Recipe
 from passband.core.results import Result
 from passband.core.scale import Scale
 from passband.data.dataset import Batches
-from passband.models.digest import digest
 from passband.sweeps.answers import measure
-from passband.sweeps.device import torch_device
 from passband.sweeps.resolve import Subject, images_for
+from passband.train.device import torch_device
 from passband.train.run import Run, load
 from passband.train.run import train as train_run
 
@@ -74,7 +73,7 @@ class Lab:
         recipe = run.recipe
         at = "" if epoch is None else f", epoch {epoch}"
         name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}{at}"
-        return Subject(name, model, digest(model))
+        return Subject.of(name, model)
 
     def images(self, asked: Subject, run: Run) -> Batches:
         """Return the test images of the run's own data set."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,16 @@ from typing import Any
 from torch import nn
 
 from passband.core.answer import Answer
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.options import defaults, split_assignments
 from passband.core.results import Result
+from passband.core.store import file_name, make_folder
 from passband.data.dataset import Batches
 from passband.probes import PROBES
 from passband.reports import page
 from passband.sweeps.answers import describe, measure
-from passband.sweeps.device import torch_device
 from passband.sweeps.resolve import Subject, images_for, subject
+from passband.train.device import torch_device
 
 USUAL = ("bands", "robustness", "kernels", "envelope")
 
@@ -49,8 +49,7 @@ def plan(only: str | None, settings: Sequence[str], seed: int = 0) -> dict[str, 
 def folder_name(model: str, data: str) -> str:
     """Return a file name for an answer about this model and this data: ``resnet18-fashion-mnist``."""
     kind, colon, path = data.partition(":")
-    parts = (model.rpartition("/")[2], f"{kind}{colon}{Path(path).name}" if colon else data)
-    return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts)
+    return file_name(Path(model).name, f"{kind}{colon}{Path(path).name}" if colon else data)
 
 
 def load(source: str | nn.Module, **options: Any) -> Subject:
@@ -66,21 +65,37 @@ def ask(
     folder: Path,
     command: str,
     precision: str = "float32",
+    usual: bool = False,
 ) -> Iterator[tuple[Result, ...]]:
     """Run the planned probes one by one; those whose answer is kept in ``folder`` come at once.
 
     When the last one is through, the whole answer and its page lie in ``folder``.
+
+    Args:
+        asked: The model.
+        batches: The images.
+        planned: Probes and their options.
+        folder: Of the answer.
+        command: What makes the answer again.
+        precision: ``"float32"`` or ``"bf16"``, of the model alone.
+        usual: Whether the probes are the usual ones, which nobody chose: those that do not apply to the model are
+            left out then, and the answer says so.
     """
+    make_folder(folder)
     found: list[Result] = []
+    head = {"title": f"{asked.name} on {batches.dataset.name}", "command": command, **describe(asked, batches)}
     for name, options in planned.items():
-        results = measure(asked, batches, name, options, folder=folder / "kept", command=command, precision=precision)
+        try:
+            results = measure(
+                asked, batches, name, options, folder=folder / "kept", command=command, precision=precision
+            )
+        except NotApplicable as reason:
+            if not usual:
+                raise
+            head["notes"] = [*head["notes"], f"{name} was left out: {reason}"]
+            continue
         found += results
         yield results
-    head = {
-        "title": f"{asked.name} on {batches.dataset.name}",
-        "command": command,
-        **describe(asked, batches),
-    }
     Answer(head, found).save(folder)
     page.write(folder)
 
@@ -121,7 +136,12 @@ def probe(
         asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch, device=str(device)
     )
     folder = Path(out) if out is not None else Path("passband-out") / folder_name(asked.name, data)
-    command = f"passband.probe({asked.name!r}, {data!r})"
-    for _ in ask(asked, batches, plan(only, options, seed), folder=folder, command=command):
+    given = {"only": only, "options": list(options) or None, "truth": truth, "limit": limit, "seed": seed}
+    usual = {"truth": "label", "seed": 0}
+    words = [f"{name}={value!r}" for name, value in given.items() if value not in (None, usual.get(name))]
+    who = repr(model) if isinstance(model, str) else asked.name
+    command = f"passband.probe({', '.join([who, repr(data), *words])})"
+    planned = plan(only, options, seed)
+    for _ in ask(asked, batches, planned, folder=folder, command=command, usual=only is None):
         pass
     return Answer.load(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from passband.models.create import create, wrap_module
 from passband.models.digest import digest
 from passband.models.file_source import PATTERN
 from passband.models.wrap import Classifier
-from passband.tasks.classification import predicted_targets
+from passband.tasks.classification import predicted_targets, untouched
 from passband.train.run import load, open_run
 
 
@@ -27,13 +28,35 @@ class Subject:
 
     Attributes:
         name: As the user gave it, or for a run its model, what it learned, its data and its seed.
-        model: In eval mode.
+        model: As it is asked; probes put it in evaluation mode and back.
         digest: Of its weights, SHA-256 in hex.
+        behavior: Of its modules and of its answer to two fixed images, SHA-256 in hex: code that changed under the
+            same weights shows here.
     """
 
     name: str
     model: Classifier
     digest: str
+    behavior: str
+
+    @classmethod
+    def of(cls, name: str, model: Classifier) -> Subject:
+        """Take note of a model as it is now."""
+        return cls(name, model, digest(model), behavior(model))
+
+
+def behavior(model: Classifier) -> str:
+    """Hash what a model is made of and what it says, rounded, of two fixed images.
+
+    Rounding may still fall differently on another machine; an answer is then measured again, never taken wrongly.
+    """
+    spec = model.spec
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, spec.channels, *spec.size, generator=generator)
+    with untouched(model), torch.no_grad():
+        logits = model(images.to(next((p.device for p in model.parameters()), "cpu")))
+    said = logits.float().cpu().to(torch.bfloat16).float().numpy().tobytes()
+    return hashlib.sha256(repr(model).encode() + said).hexdigest()
 
 
 def subject(
@@ -52,8 +75,9 @@ def subject(
         PassbandError: when nothing has that name, its weights do not fit, or its mean and std can't be known.
     """
     if isinstance(source, nn.Module):
-        model = wrap_module(source, size=size, mean=mean, std=std).to(device).eval()
-        return Subject(type(model.inner).__name__, model, digest(model))
+        # The user's own object: it stays where it lies and in the mode that it is in.
+        model = wrap_module(source, size=size, mean=mean, std=std)
+        return Subject.of(type(model.inner).__name__, model)
     folder = _run_folder(source)
     if folder is None:
         # A file of the user's brings its own weights, or none.
@@ -72,8 +96,7 @@ def subject(
         model = load(run)
         recipe = run.recipe
         name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}"
-    model = model.to(device).eval()
-    return Subject(name, model, digest(model))
+    return Subject.of(name, model.to(device).eval())
 
 
 def _run_folder(source: str) -> Path | None:

@@ -36,7 +36,7 @@ class Plan:
         schedule: Epoch to the factor of each group's learning rate.
         evaluate: The model to its accuracy on the test set, a fraction.
         save: Puts the state on disk.
-        end_epoch: Called after each epoch, once the state is on disk.
+        end_epoch: Called after each epoch, before its state is put on disk; may be called again for the same one.
         log: Where a line goes every ``LOG_EVERY`` steps and at each epoch's end.
         description: What the progress bar says.
         save_seconds: Seconds between two saves within an epoch.
@@ -83,8 +83,9 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
             if at.step == steps:
                 _line(plan.log, at, optimizer.param_groups[0]["lr"], plan.evaluate(state.evaluated))
                 state.position = at = Position(epoch=at.epoch + 1, log_bytes=at.log_bytes, seconds=at.seconds)
-                plan.save()
+                # What an epoch keeps comes first: a checkpoint must never stand for weights that were not kept.
                 plan.end_epoch(at.epoch)
+                plan.save()
                 saved = time.monotonic()
             elif at.step % LOG_EVERY == 0:
                 _line(plan.log, at, optimizer.param_groups[0]["lr"], None)

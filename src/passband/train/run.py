@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from passband.core.compute import Compute
-from passband.core.environment import hardware, versions
+from passband.core.environment import versions
 from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.spec import ImageSpec
@@ -27,6 +27,7 @@ from passband.models.wrap import Classifier
 from passband.tasks.classification import correct, predict, untouched, wilson
 from passband.train import build
 from passband.train.checkpoint import State, read
+from passband.train.device import hardware_class, torch_device
 from passband.train.fit import Plan, cut_log, fit
 from passband.train.optim import make_optimizer, make_schedule
 from passband.train.steps import make_step
@@ -71,14 +72,14 @@ def train(
     dataset = build.training_set(recipe, data_dir)
     digest = recipe.digest(dataset.fingerprint)
     folder = (runs or runs_folder()) / digest[:16]
-    if is_done(folder, recipe, compute.keep_epochs):
-        return open_run(folder)
+    torch_device(compute.device)
     if compute.threads:
         torch.set_num_threads(compute.threads)
     with lock(folder):
         if not is_done(folder, recipe, compute.keep_epochs):
             _Training(recipe, compute, folder, digest, dataset, data_dir).go()
-    return open_run(folder)
+        # The recipe as it was given now: where its data lies may have changed, and takes no part in the digest.
+        return _measured(replace(open_run(folder), recipe=recipe), torch_device(compute.device), data_dir)
 
 
 def is_done(folder: Path, recipe: Recipe, keep_epochs: bool = False) -> bool:
@@ -102,7 +103,10 @@ def open_run(folder: Path) -> Run:
     if not (folder / "recipe.yaml").exists():
         raise PassbandError(f"{folder} is no run: it holds no recipe.yaml")
     if not (folder / DONE).exists():
-        raise PassbandError(f"the run {folder} is not finished; `passband train {folder}/recipe.yaml` goes on with it")
+        raise PassbandError(
+            f"the run {folder} is not finished; "
+            f"`passband train {folder}/recipe.yaml --runs {folder.parent}` goes on with it"
+        )
     metrics = json.loads((folder / "metrics.json").read_text())
     return Run(folder, Recipe.read(folder / "recipe.yaml"), metrics)
 
@@ -151,9 +155,11 @@ class _Training:
         data_dir: Path | None,
     ) -> None:
         self.recipe, self.compute, self.folder, self.digest = recipe, compute, folder, digest
+        self.device = torch_device(compute.device)
+        kind, _, index = self.device.partition(":")
         self.fabric = Fabric(
-            accelerator=compute.device.partition(":")[0],
-            devices=[int(compute.device.partition(":")[2])] if ":" in compute.device else 1,
+            accelerator=kind,
+            devices=[int(index)] if index else 1,
             precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
         )
         self.batches = build.batches(recipe, dataset)
@@ -162,7 +168,7 @@ class _Training:
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
         learned = [parameter for _, parameter in learned_parameters(self.model)]
-        ema = None if recipe.ema is None else ModelEmaV3(self.model, **recipe.ema)
+        ema = None if recipe.ema is None else ModelEmaV3(self.model, decay=recipe.ema.decay)
         self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
 
     def go(self) -> None:
@@ -170,7 +176,7 @@ class _Training:
         self._describe()
         checkpoint = self.folder / "checkpoint.pt"
         if checkpoint.exists() and self.compute.keep_epochs and not self._kept(checkpoint):
-            # Epochs went by without being kept: the run is trained once more, to the same weights.
+            # Epochs went by without being kept: the run is trained once more.
             (self.folder / DONE).unlink(missing_ok=True)
             checkpoint.unlink()
         if checkpoint.exists():
@@ -195,12 +201,17 @@ class _Training:
         return all(epoch_weights(self.folder, epoch).exists() for epoch in range(1, done + 1))
 
     def _describe(self) -> None:
-        environment = {
-            "versions": versions(), "hardware": hardware(), "compute": asdict(self.compute),
-            "threads": torch.get_num_threads(),
+        environment: dict[str, Any] = {
+            "versions": versions(), "hardware": hardware_class(self.device), "compute": asdict(self.compute),
+            "device": self.device, "threads": torch.get_num_threads(),
         }  # fmt: skip
+        # A run that went on elsewhere says where it was before: its weights are one more draw then.
+        path = self.folder / "environment.json"
+        before = json.loads(path.read_text()) if path.exists() else environment
+        earlier = before.pop("before", []) + ([before] if before != environment else [])
+        environment |= {"before": earlier} if earlier else {}
         write_atomic(self.folder / "recipe.yaml", self.recipe.text().encode())
-        write_atomic(self.folder / "environment.json", _json(environment))
+        write_atomic(path, _json(environment))
         write_atomic(self.folder / "spec.json", _json(asdict(self.spec)))
 
     def _end_epoch(self, epoch: int) -> None:
@@ -216,11 +227,7 @@ class _Training:
         save_weights(model, path)
 
     def _finish(self) -> None:
-        verdicts = _verdicts(self.state.evaluated, self.test)
-        right, count = int(verdicts.sum()), len(verdicts)
-        low, high = wilson(right, count)
-        metrics = {
-            "test_accuracy": right / count, "low": low, "high": high, "test_images": count,
+        metrics = _test_metrics(self.state.evaluated, self.test) | {
             "train_images": len(self.batches.dataset), "epochs": self.recipe.epochs,
             "seconds": round(self.state.position.seconds, 1), "learned_parameters": self.report.learned,
             "parameters": self.report.learned + self.report.frozen, "digest": self.digest,
@@ -228,6 +235,26 @@ class _Training:
         self._write_weights(self.folder / "weights.safetensors")
         write_atomic(self.folder / "metrics.json", _json(metrics))
         write_atomic(self.folder / DONE, b"")
+
+
+def _measured(run: Run, device: str, data_dir: Path | None) -> Run:
+    """Measure a run on the test images as they are now; its digest knows the training images alone."""
+    test = build.test_set(run.recipe, data_dir)
+    if run.metrics.get("test_fingerprint") == test.fingerprint:
+        return run
+    metrics = run.metrics | _test_metrics(load(run).to(device), test.batches(512, device=device))
+    write_atomic(run.folder / "metrics.json", _json(metrics))
+    return replace(run, metrics=metrics)
+
+
+def _test_metrics(model: nn.Module, test: Batches) -> dict[str, Any]:
+    verdicts = _verdicts(model, test)
+    right, count = int(verdicts.sum()), len(verdicts)
+    low, high = wilson(right, count)
+    return {
+        "test_accuracy": right / count, "low": low, "high": high, "test_images": count,
+        "test_fingerprint": test.dataset.fingerprint,
+    }  # fmt: skip
 
 
 def _verdicts(model: nn.Module, batches: Batches) -> torch.Tensor:

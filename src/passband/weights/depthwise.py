@@ -25,7 +25,7 @@ def depthwise_convolutions(model: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     if not found:
         raise PassbandError(
             f"{type(inner).__name__} has no depthwise convolution with filters to take; choose a model that has "
-            "some (separable_resnet, ConvMixer, ConvNeXt) or make it separable first (separate)"
+            "some (separable_resnet, ConvMixer, ConvNeXt); a recipe draws filters before it makes a model separable"
         )
     for name, module in found:
         if parametrize.is_parametrized(module, "weight"):

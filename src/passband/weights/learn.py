@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -89,13 +90,16 @@ def learn(
         if name not in get_args(choices):
             raise unknown(kind, name, get_args(choices))
     inner = bare(model)
+    if what != "all":
+        # Refusals come before any change: on a copy, where rows that were split before are whole again.
+        whole = copy.deepcopy(inner)
+        split.remove(whole)
+        _refuse(whole, parts(whole, overrides=roles, attention=attention, strict=True), what, both)
     split.remove(inner)
     found = parts(inner, overrides=roles, attention=attention, strict=what != "all")
-    if what == "all":
-        wanted = {*ROLES, UNNAMED}
-    else:
+    wanted = {*ROLES, UNNAMED}
+    if what != "all":
         wanted = {_MIXER[what], "neither"} | ({"both"} if both == "learn" else set())
-        _refuse(inner, found, what, both)
     return LearnReport(what, _apply(inner, found, wanted))
 
 
