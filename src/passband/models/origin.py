@@ -70,17 +70,30 @@ def class_names(inner: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
     return imagenet_names() if infer_imagenet_subset(dict(cfg)) == "imagenet-1k" else ()
 
 
-def call_factory(name: str, factory: Any, arguments: Mapping[str, Any]) -> nn.Module:
+REFUSALS = (TypeError, ValueError, AssertionError)
+"""How a function says that arguments do not fit."""
+
+LIBRARY_REFUSALS = (*REFUSALS, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+"""How a library's constructors do, deep inside."""
+
+
+def call_factory(
+    name: str, factory: Any, arguments: Mapping[str, Any], expected: tuple[type[Exception], ...] = REFUSALS
+) -> nn.Module:
     """Call a factory of networks.
+
+    Args:
+        name: For the error.
+        factory: What makes the network.
+        arguments: By name.
+        expected: Errors by which it refuses arguments; others pass.
 
     Raises:
         PassbandError: when it refuses the arguments, or gives no module.
     """
     try:
         module = factory(**arguments)
-    except (PassbandError, OSError):
-        raise  # said already, or a download's: explained where it began
-    except Exception as error:
+    except expected as error:
         line = (str(error).splitlines() or [""])[0]
         shown = {key: value for key, value in arguments.items() if value is not None}
         given = ", ".join(f"{key}={value!r}" for key, value in shown.items()) or "no arguments"

@@ -14,7 +14,7 @@ from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.models.downloads import explain_download
 from passband.models.metadata import OWN
-from passband.models.origin import Arguments, Origin, Size, call_factory, class_names, from_cfg
+from passband.models.origin import LIBRARY_REFUSALS, Arguments, Origin, Size, call_factory, class_names, from_cfg
 
 HUB = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -70,7 +70,7 @@ def from_timm(
     if channels != 3:  # a few networks do not take it, and three is what all expect
         asked["in_chans"] = channels
     with explain_download(name):
-        inner = call_factory(name, _factory(name), asked)
+        inner = call_factory(name, _factory(name), asked, LIBRARY_REFUSALS)
     if getattr(inner, "num_classes", None) == 0:
         raise PassbandError(f"'{name}' gives features and has no classes of its own; say how many (classes=)")
     found: Mapping[str, Any] = getattr(inner, "pretrained_cfg", {})

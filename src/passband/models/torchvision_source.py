@@ -6,7 +6,7 @@ import torchvision.models
 
 from passband.core.errors import PassbandError, unknown
 from passband.models.downloads import explain_download
-from passband.models.origin import Arguments, Origin, Size, call_factory, imagenet_names
+from passband.models.origin import LIBRARY_REFUSALS, Arguments, Origin, Size, call_factory, imagenet_names
 
 PREFIX = "torchvision:"
 INCEPTIONS = ("googlenet", "inception_v3")
@@ -49,7 +49,7 @@ def from_torchvision(
         } | asked  # a second output has no place in a classifier
     with explain_download(name):
         factory = torchvision.models.get_model_builder(short)
-        inner = call_factory(name, factory, asked | {"weights": weights if pretrained else None})
+        inner = call_factory(name, factory, asked | {"weights": weights if pretrained else None}, LIBRARY_REFUSALS)
     crop, resize = transforms.crop_size[0], transforms.resize_size[0]
     return Origin(
         inner,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -68,7 +67,7 @@ def learn(
     are frozen in ``channels`` and in ``spatial``. A frozen parameter has ``requires_grad`` off; the frozen
     rows of a fused query-key-value parameter become a buffer, so that they reach no optimizer and no weight
     decay. What was frozen when ``learn`` met the model first stays frozen. Can be called again with another
-    ``what``.
+    ``what``; where that is refused, rows that were split before are whole again and learn.
 
     **Source**: spatial-mixing, section 3.4 (``channels`` is their "Chans", ``spatial`` their "Space").
 
@@ -90,16 +89,13 @@ def learn(
         if name not in get_args(choices):
             raise unknown(kind, name, get_args(choices))
     inner = bare(model)
-    if what != "all":
-        # Refusals come before any change: on a copy, where rows that were split before are whole again.
-        whole = copy.deepcopy(inner)
-        split.remove(whole)
-        _refuse(whole, parts(whole, overrides=roles, attention=attention, strict=True), what, both)
     split.remove(inner)
     found = parts(inner, overrides=roles, attention=attention, strict=what != "all")
-    wanted = {*ROLES, UNNAMED}
-    if what != "all":
+    if what == "all":
+        wanted = {*ROLES, UNNAMED}
+    else:
         wanted = {_MIXER[what], "neither"} | ({"both"} if both == "learn" else set())
+        _refuse(inner, found, what, both)
     return LearnReport(what, _apply(inner, found, wanted))
 
 
