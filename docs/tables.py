@@ -39,8 +39,13 @@ def results_table() -> str:
         margin = "–" if claim["margin"] is None else f"{claim['margin']:+.1f}{ends}"
         lines.append(f"| {claim['sentence']} ({place}) | {data} | {margin} | {claim['verdict']} |")
     head = document["head"]
-    lines += ["", f"Mean ± standard deviation over seeds; `passband reproduce {head['experiment']} --scale {head['scale']}`,"]
-    lines.append(f"{head['hardware']}, torch {head['versions']['torch']}. Seconds are the median run's, on a machine that did other work too.")
+    lines += [
+        "",
+        f"Mean ± standard deviation over seeds; `passband reproduce {head['experiment']} --scale {head['scale']}`,",
+    ]
+    lines.append(
+        f"{head['hardware']}, torch {head['versions']['torch']}. Seconds are the median run's, on a machine that did other work too."
+    )
     return "\n".join(lines)
 
 
