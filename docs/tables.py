@@ -23,7 +23,8 @@ def results_table() -> str:
     columns = [column["name"] for column in table["columns"]]
     rows = [dict(zip(columns, row, strict=True)) for row in table["rows"]]
     lines = [
-        "| data | learns | accuracy (%) | LFC, r ≤ 8 (%) | HFC, r > 8 (%) | parameters learned | seeds | epochs | seconds a run |",
+        "| data | learns | accuracy (%) | LFC, r ≤ 8 (%) | HFC, r > 8 (%) | parameters learned | seeds | epochs "
+        "| seconds a run |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for data, case in dict.fromkeys((row["data"], row["case"]) for row in rows):
@@ -39,13 +40,10 @@ def results_table() -> str:
         margin = "–" if claim["margin"] is None else f"{claim['margin']:+.1f}{ends}"
         lines.append(f"| {claim['sentence']} ({place}) | {data} | {margin} | {claim['verdict']} |")
     head = document["head"]
-    lines += [
-        "",
-        f"Mean ± standard deviation over seeds; `passband reproduce {head['experiment']} --scale {head['scale']}`,",
-    ]
-    lines.append(
-        f"{head['hardware']}, torch {head['versions']['torch']}. Seconds are the median run's, on a machine that did other work too."
-    )
+    command = f"`passband reproduce {head['experiment']} --scale {head['scale']}`"
+    made = f"{head['hardware']}, torch {head['versions']['torch']}"
+    lines += ["", f"Mean ± standard deviation over seeds; {command}, {made}."]
+    lines.append("Seconds are the median run's, training alone, on a machine that did other work beside it.")
     return "\n".join(lines)
 
 
