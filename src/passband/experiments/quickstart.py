@@ -40,7 +40,7 @@ def recipe(case: Case) -> Recipe:
         {
             "learn": "all" if case["case"] == "everything" else case["case"],
             "data": {"name": case["data"]},
-            "epochs": 5,
+            "epochs": 4,
             "batch": 32,
             "seed": case["seed"],
         }
