@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from passband.attacks.registry import ATTACKS
-from passband.core.options import parse_options
+from passband.attacks.registry import make
 from passband.core.recipe import Part
 from passband.tasks.classification import loss
 
@@ -44,5 +43,4 @@ def make_step(attack: Part | None) -> Step:
     """
     if attack is None:
         return plain
-    kind = ATTACKS[attack.name]
-    return adversarial(kind(**parse_options(kind, attack.arguments, owner=f"attack {attack.name}")))
+    return adversarial(make(attack.name, attack.arguments))
