@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "separable_resnet": {"depth": 1, "width": 4},
     "cifar_resnet": {"depth": 1, "width": 4},
     "conv_mixer": {"depth": 2, "width": 8, "kernel": 4, "patch": 2},
+    "postact_resnet": {"depth": 1, "width": 4},
 }
 
 

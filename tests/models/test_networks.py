@@ -87,3 +87,12 @@ def test_our_names_are_ours_alone(name: str) -> None:
     assert timm.models.model_entrypoint(name).__module__ == f"passband.models.{name}"
     # timm merges modules that share a file's name, so ours must share none
     assert timm.list_models(module=name) == [name]
+
+
+def test_postact_resnet20_has_the_parameters_counted_by_hand() -> None:
+    model = timm.create_model("postact_resnet", num_classes=10)
+    convolutions = 3 * 16 * 9 + 6 * 16 * 16 * 9 + (16 * 32 + 5 * 32 * 32) * 9 + (32 * 64 + 5 * 64 * 64) * 9
+    norms = 2 * (7 * 16 + 6 * 32 + 6 * 64 + 64)
+    assert sum(parameter.numel() for parameter in model.parameters()) == convolutions + norms + 64 * 10 + 10 == 269_850
+    with pytest.raises(PassbandError, match="hardtanh, relu; got 'gelu'"):
+        timm.create_model("postact_resnet", activation="gelu")

@@ -130,3 +130,18 @@ class DepthwiseConv2d(nn.Conv2d):
             weight = F.pad(weight, (1, 0, 1, 0))
         output = F.conv2d(input, weight, None, padding=self.kernel_size[0] // 2, groups=self.groups)
         return output if self.bias is None else output + self.bias.view(-1, 1, 1)
+
+
+def parameter_free_shortcut(
+    features: Float[Tensor, "batch c height width"], stride: int, channels: int
+) -> Float[Tensor, "batch c2 height2 width2"]:
+    """Take every ``stride``-th pixel and fill up to ``channels`` with zeros, half of them before and half after.
+
+    It has no parameters, so nothing mixes unseen.
+
+    **Source**: He et al. 2016, option A.
+    """
+    if stride > 1:
+        features = features[:, :, ::stride, ::stride]
+    missing = channels - features.shape[1]
+    return F.pad(features, (0, 0, 0, 0, missing // 2, missing - missing // 2)) if missing else features

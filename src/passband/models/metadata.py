@@ -19,5 +19,5 @@ def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
     }
 
 
-OWN = ("separable_resnet", "cifar_resnet", "conv_mixer")
+OWN = ("separable_resnet", "cifar_resnet", "conv_mixer", "postact_resnet")
 """The names of passband's own networks."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers import ClassifierHead
 from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
+from passband.models.layers import parameter_free_shortcut
 
 Convolution = Callable[[int, int, int], nn.Module]
 """Makes a size-keeping 3×3 convolution from input channels, output channels and stride."""
@@ -17,9 +17,6 @@ Convolution = Callable[[int, int, int], nn.Module]
 
 class PreActivationBlock(nn.Module):
     """Add two convolutions, each after batch norm and ReLU, to the input.
-
-    Where the shape changes, the shortcut takes every second pixel and fills up with channels of zeros, half
-    of them before and half after: it has no parameters, so nothing mixes unseen.
 
     Args:
         convolution: Makes the convolutions.
@@ -30,8 +27,7 @@ class PreActivationBlock(nn.Module):
 
     def __init__(self, convolution: Convolution, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.missing = out_channels - in_channels
+        self.stride, self.out_channels = stride, out_channels
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.act1 = nn.ReLU()
         self.conv1 = convolution(in_channels, out_channels, stride)
@@ -43,11 +39,7 @@ class PreActivationBlock(nn.Module):
         """Return the block's features."""
         residual = self.conv1(self.act1(self.norm1(features)))
         residual = self.conv2(self.act2(self.norm2(residual)))
-        shortcut = features[:, :, :: self.stride, :: self.stride] if self.stride > 1 else features
-        if self.missing:
-            before = self.missing // 2
-            shortcut = F.pad(shortcut, (0, 0, 0, 0, before, self.missing - before))
-        output: Tensor = residual + shortcut
+        output: Tensor = residual + parameter_free_shortcut(features, self.stride, self.out_channels)
         return output
 
 
