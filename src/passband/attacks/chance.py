@@ -47,6 +47,12 @@ def image_keys(images: Float[Tensor, "batch channel height width"], seed: int) -
     return _mix(content.bitwise_xor_(start))
 
 
+def fork(keys: Int[Tensor, " batch"], number: int | Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """Return keys of further streams, unrelated to these: one per image and ``number`` (a restart, a step)."""
+    numbers = torch.full_like(keys, number) if isinstance(number, int) else number
+    return _mix(_mix((numbers + 1).mul_(_STRIDE)).bitwise_xor_(keys))
+
+
 def uniform(keys: Int[Tensor, " batch"], shape: torch.Size) -> Float[Tensor, "batch ..."]:
     """Draw numbers in [0, 1) for each key: the first 24 bits of its own SplitMix64 stream.
 
@@ -63,3 +69,20 @@ def uniform(keys: Int[Tensor, " batch"], shape: torch.Size) -> Float[Tensor, "ba
     counts = torch.arange(1, math.prod(shape) + 1, device=keys.device)
     words = _mix(counts.mul_(_STRIDE)[None] + keys[:, None])
     return _shifted(words, 40).to(torch.float32).mul_(2.0**-24).view(len(keys), *shape)
+
+
+def normal(keys: Int[Tensor, " batch"], shape: torch.Size) -> Float[Tensor, "batch ..."]:
+    """Draw numbers of the standard normal distribution for each key.
+
+    **Source**: Box and Muller, *A note on the generation of random normal deviates* (1958).
+
+    Args:
+        keys: One per image.
+        shape: Of one image's numbers, without the batch.
+
+    Returns:
+        float32, [batch, *shape].
+    """
+    radius, angle = uniform(keys, torch.Size([2, *shape])).unbind(1)
+    # 1 - u lies in (0, 1], where the logarithm is finite.
+    return (1 - radius).log_().mul_(-2).sqrt_().mul_(angle.mul_(2 * math.pi).cos_())
