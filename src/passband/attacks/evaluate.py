@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
-from passband.attacks.packing import Chunk, filled, numbered, packed, working_size
-from passband.attacks.registry import Attack
-from passband.attacks.threat import check_eps, check_images
+from passband.attacks.cascade import COUNTED, STANDS, Verdict, cascade, couples_batch
+from passband.attacks.doubts import Doubt, of_black_box, of_outputs, of_search
+from passband.attacks.packing import logits_of, working_size
+from passband.attacks.registry import Attack, members_of
+from passband.attacks.shards import Found, Shard, keep, recall, shards
+from passband.attacks.threat import check_images
+from passband.core.environment import versions
 from passband.core.errors import PassbandError
-from passband.core.progress import track
 from passband.core.statistics import wilson
-from passband.models.outputs import check_logits, check_targets
-from passband.models.state import untouched
-
-VERDICT = "last"
-"""An image has fallen when the attack's last iterate fools the model, which is torchattacks' reading."""
+from passband.models.digest import digest
+from passband.models.fast import Fast, Precision, fast
+from passband.models.state import untouched, uses_batch_statistics
 
 
 @dataclass(frozen=True)
 class RobustAccuracy:
-    """Hold who stands under one attack at each ε.
+    """Hold who stands at each ε, and by which attack the others fell.
 
     Attributes:
-        attack: The attack, printed.
+        attacks: The attacks, printed, in the order in which they ran.
         eps: Radii, pixels in [0, 1].
-        correct: bool [eps, N], in the order of the batches; what is wrong untouched is wrong at each ε.
         clean: bool [N], right when untouched.
+        fell_to: int8 [eps, N], place in ``attacks`` of the one that broke the image, `STANDS` or `WRONG`.
+        prediction: int64 [eps, N], the model's answer to the adversarial image that was judged last.
+        l2: float32 [eps, N], Euclidean length of that image's change; 0 where none was judged.
+        linf: float32 [eps, N], its largest change of a pixel.
+        queries: int64 [eps, N], how often all attacks asked about the image, judgments apart.
+        verdict: What fallen means: ``"any"``, an iterate fooled the model; ``"last"``, the attack's answer did.
         working_batch: Images that went through the model at a time.
-        verdict: What fallen means: ``"last"``, the attack's final image fools the model.
+        doubts: Signs that the number says less than it seems.
+        batch_dependence: Why other batches could give other verdicts; empty where they could not.
+        how: What was done for speed, by name.
     """
 
-    attack: str
+    attacks: tuple[str, ...]
     eps: tuple[float, ...]
-    correct: np.ndarray = field(repr=False)
     clean: np.ndarray = field(repr=False)
+    fell_to: np.ndarray = field(repr=False)
+    prediction: np.ndarray = field(repr=False)
+    l2: np.ndarray = field(repr=False)
+    linf: np.ndarray = field(repr=False)
+    queries: np.ndarray = field(repr=False)
+    verdict: Verdict
     working_batch: int
-    verdict: str = VERDICT
+    doubts: tuple[Doubt, ...]
+    batch_dependence: tuple[str, ...]
+    how: dict[str, Any] = field(repr=False)
 
     @property
     def count(self) -> int:
@@ -49,9 +66,19 @@ class RobustAccuracy:
         return len(self.clean)
 
     @property
+    def correct(self) -> np.ndarray:
+        """bool [eps, N], in the order of the batches: right untouched and broken by no attack."""
+        correct: np.ndarray = self.fell_to == STANDS
+        return correct
+
+    @property
     def accuracy(self) -> tuple[float, ...]:
-        """Share of images that stand, per ε."""
+        """Share of images that stand after all attacks, per ε."""
         return tuple(float(row.mean()) for row in self.correct)
+
+    def after(self, place: int) -> tuple[float, ...]:
+        """Return the share that still stood after the attack at ``place``, per ε; later ones saw only those."""
+        return tuple(float(((row == STANDS) | (row > place)).mean()) for row in self.fell_to)
 
     def intervals(self, level: float = 0.95) -> tuple[tuple[float, float], ...]:
         """Return the Wilson interval of the accuracy, per ε."""
@@ -61,78 +88,146 @@ class RobustAccuracy:
 def robust_accuracy(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
-    attack: Attack,
-    eps: Sequence[float],
+    attacks: Attack | Sequence[Attack],
+    eps: Sequence[float] | None = None,
     *,
+    verdict: Verdict = "any",
     scale: bool = True,
     working_batch: int | None = None,
+    precision: Precision = "float32",
+    folding: bool = True,
+    compile: bool = False,
+    resume: Path | None = None,
 ) -> RobustAccuracy:
-    """Measure accuracy under an attack over several ε, on a whole data set.
+    """Measure accuracy under the worst of some attacks over several ε, on a whole data set.
 
-    Only images that the model gets right untouched are attacked. Images are packed anew into working batches
-    of one size, the last filled by repetition, so that neither the caller's batch size nor the order of the
-    images changes a verdict. The verdict is the model's answer to the finished adversarial image, in the
-    images' own precision.
+    Only images that the model gets right untouched are attacked, and each attack sees only what the ones
+    before it left standing. A faster form of the model (batch norms folded, channels_last, bf16 if asked)
+    proposes the points; the verdict on each is the model's own, in the images' precision. Rows of a working
+    batch are free of each other and of one fixed size, so that neither the caller's batches nor the order of
+    the images changes a verdict; ``batch_dependence`` says where that cannot be promised.
 
     Args:
         model: Images in [0, 1] in, logits out; left as it was found.
-        batches: ``(images, targets)``; a target is a label, or the prediction to lead away from.
-        attack: How to search; its own ε matters for the share of ε in a step alone.
-        eps: Radii, pixels in [0, 1]; at 0 the untouched image is judged.
-        scale: Keep the attack's alpha/eps at each ε, rather than alpha.
+        batches: ``(images, targets)``; a target is a label, or the prediction to lead away from. For a
+            targeted attack every image is led to its least likely class, and falls when the model answers that.
+        attacks: How to search, one or several, strongest last; an ensemble's members run one by one.
+        eps: Radii, in the attack's norm; at 0 the untouched image is judged. None takes each attack's own.
+            What no ε bounds (noise, CW) has the same verdict at each; a search for the smallest change is
+            read off: an image stands at ε when its smallest change is larger.
+        verdict: ``"any"``: an image has fallen when any iterate fools the model; ``"last"``: when the attack's
+            answer does, which is torchattacks' reading.
+        scale: Keep the attacks' alpha/eps at each ε, rather than alpha.
         working_batch: Images at a time; None takes 64 on a CPU and 256 elsewhere.
+        precision: Of the gradients; ``"bf16"`` finds other points than ``"float32"``, judged all the same.
+        folding: Whether batch norms are folded into convolutions.
+        compile: Whether the faster form goes through ``torch.compile``.
+        resume: A folder where what is finished is kept; the same call finds it done.
 
     Raises:
-        PassbandError: when images, labels or ε are out of range, there is no image, the model gives NaN, or
-            the attack runs in training mode, which would mix the images of a batch.
+        PassbandError: when images, labels or ε are out of range, there is no image, the model gives NaN, or an
+            attack runs in training mode, which would mix the images of a batch.
     """
-    if attack.mode != "eval":
-        raise PassbandError(
-            f"an evaluation attacks the model in evaluation mode; mode '{attack.mode}' is for training alone"
-        )
-    for radius in eps:
-        check_eps(radius)
-    attacks = [attack.at(radius, scale=scale) if radius else None for radius in eps]
+    given = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
+    members = tuple(member for attack in given for member in members_of(attack))
+    if not members:
+        raise PassbandError("there is no attack; give at least one, such as PGD()")
+    radii = (_own_eps(given),) if eps is None else tuple(eps)
+    plan = [_at(given, radius, scale) if eps is not None else members for radius in radii]
+    for attack in members:
+        if attack.mode != "eval":
+            raise PassbandError(
+                f"an evaluation attacks the model in evaluation mode; mode '{attack.mode}' is for training alone"
+            )
     size = working_batch or working_size(model)
-    clean: list[Tensor] = []
-    stands: list[tuple[Tensor, Tensor]] = []
+    if size < 1:
+        raise PassbandError(f"working_batch is 1 or more; got {size}")
+    asked = repr((members, radii, verdict, scale, size, precision, folding, compile))
     with untouched(model), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        stream = packed(numbered(track(batches, f"attacking: {type(attack).__name__}")), size)
-        for places, images, targets in packed(_right(model, stream, size, clean), size):
-            stands.append((places, _judge(model, images, targets, attacks, size)))
-    if not clean:
+        form: Fast | None = None
+        found: list[Found] = []
+        doubted: tuple[Doubt, ...] = ()
+        placed = False
+        identity = _identity(model, asked) if resume else ""
+        for shard in shards(batches):
+            check_images(shard.images)
+            if form is None:
+                sample = shard.images[:size].contiguous(memory_format=torch.channels_last)
+                form = fast(model, sample, folding=folding, precision=precision, compile=compile)
+                # Asked again in another order: what differs by more than rounding is random, what differs at all
+                # depends on an image's place in the working batch.
+                once, again = logits_of(model, sample, size), logits_of(model, sample.roll(1, 0), size).roll(-1, 0)
+                doubted, placed = of_outputs(once, again), not torch.equal(once, again)
+            key = _key(identity, shard) if resume else ""
+            part = recall(resume, key) if resume else None
+            if part is None:
+                part = cascade(model, form.module, shard, plan, radii, verdict, size)
+                if resume:
+                    keep(resume, key, part)
+            found.append(part)
+    if form is None:
         raise PassbandError("there is no image to attack; give at least one")
-    verdicts = torch.cat(clean).numpy()
-    correct = np.zeros((len(eps), len(verdicts)), dtype=bool)
-    for places, standing in stands:
-        correct[:, places.numpy()] = standing.numpy()
-    return RobustAccuracy(str(attack), tuple(eps), correct, verdicts, size)
+    whole = Found.merged(found)
+    return RobustAccuracy(
+        attacks=tuple(str(member) for member in members),
+        eps=radii,
+        **whole.arrays,
+        verdict=verdict,
+        working_batch=size,
+        doubts=(*doubted, *_doubts(whole, members)),
+        batch_dependence=_dependence(model, members, placed),
+        how=dict(form.how),
+    )
 
 
-def _right(model: nn.Module, chunks: Iterable[Chunk], size: int, clean: list[Tensor]) -> Iterator[Chunk]:
-    """Pass on the images that the model gets right; ``clean`` collects the verdicts of all."""
-    for places, images, targets in chunks:
-        check_images(images)
-        right = _hits(model, *filled(images, targets, size))[: len(places)]
-        clean.append(right.cpu())
-        yield places[right.cpu()], images[right], targets[right]
+def _at(given: Sequence[Attack], radius: float, scale: bool) -> tuple[Attack, ...]:
+    """Return the attacks at one radius; none at 0, where the untouched image is judged."""
+    if radius == 0:
+        return ()
+    return tuple(member for attack in given for member in members_of(attack.at(radius, scale=scale)))
 
 
-def _judge(
-    model: nn.Module, images: Tensor, targets: Tensor, attacks: Sequence[Attack | None], size: int
-) -> Bool[Tensor, "eps batch"]:
-    """Attack images that the model gets right and tell which still stand; without an attack all do."""
-    count = len(images)
-    images, targets = filled(images, targets, size)
-    stands = torch.ones(len(attacks), count, dtype=torch.bool)
-    for row, attack in zip(stands, attacks, strict=True):
-        if attack is not None:
-            row.copy_(_hits(model, attack(model, images, targets), targets)[:count])
-    return stands
+def _own_eps(given: Sequence[Attack]) -> float:
+    """Return the ε that the attacks have of their own; infinite where nothing bounds them.
+
+    Raises:
+        PassbandError: when they differ.
+    """
+    own = {float(getattr(attack, "eps", float("inf"))) for attack in given}
+    if len(own) > 1:
+        raise PassbandError(f"the attacks have different eps ({', '.join(f'{e:g}' for e in sorted(own))}); give eps")
+    return own.pop()
 
 
-def _hits(model: nn.Module, images: Tensor, targets: Tensor) -> Bool[Tensor, " batch"]:
-    with torch.no_grad():
-        logits = check_logits(model(images), len(images))
-    check_targets(targets, logits.shape[1])
-    return logits.argmax(1) == targets
+def _identity(model: nn.Module, asked: str) -> str:
+    """Name all that a verdict depends on, but the images: weights, structure, what is asked, program, device."""
+    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
+    return repr((digest(model), str(model), asked, versions(), device, torch.get_num_threads()))
+
+
+def _key(identity: str, shard: Shard) -> str:
+    return hashlib.sha256(f"{identity}{shard.fingerprint()}".encode()).hexdigest()[:32]
+
+
+def _doubts(found: Found, members: Sequence[Attack]) -> tuple[Doubt, ...]:
+    """Look at what each attack saw, over all ε."""
+    doubts: list[Doubt] = []
+    blind = [bool(getattr(member, "black_box", False)) for member in members]
+    for place, member in enumerate(members[: found.counts["attacked"].shape[1]]):
+        attacked, silent, fell, broke = (int(found.counts[name][:, place].sum()) for name in COUNTED)
+        name = type(member).__name__
+        if not blind[place]:
+            doubts += of_search(name, silent, fell, attacked, attacked - broke)
+        elif not all(blind[:place]):
+            doubts += of_black_box(name, broke, attacked)
+    return tuple(doubts)
+
+
+def _dependence(model: nn.Module, members: Sequence[Attack], placed: bool) -> tuple[str, ...]:
+    """Say why other batches could give other verdicts."""
+    why = [f"{type(member).__name__} couples the images of a batch" for member in members if couples_batch(member)]
+    if uses_batch_statistics(model):
+        why.append("the model normalizes by the statistics of each batch")
+    if placed:
+        why.append("the model's answer to an image depends, if only by rounding, on its place in a batch")
+    return tuple(why)

@@ -1,22 +1,17 @@
-"""Attacks that follow the gradient of the cross-entropy: one step of the whole ε, or many smaller ones."""
+"""Attacks that follow the sign of the cross-entropy's gradient: one step of the whole ε, or many smaller ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from passband.attacks.chance import image_keys, uniform
 from passband.attacks.registry import ATTACKS
-from passband.attacks.threat import Images, Linf, Threat, check_eps, check_images
-from passband.core.errors import PassbandError
-from passband.models.outputs import check_logits, check_targets
-from passband.models.state import Mode, frozen
-
-Labels = Int[Tensor, " batch"]
+from passband.attacks.search import Labels, searched
+from passband.attacks.threat import Images, check_eps, threat_of
+from passband.attacks.walk import Walk, check_restarts, check_steps, scaled
+from passband.core.band import Band
+from passband.models.state import Mode
 
 
 @ATTACKS.register("fgsm")
@@ -29,6 +24,8 @@ class FGSM:
 
     Attributes:
         eps: Radius of the L∞ ball, pixels in [0, 1].
+        targeted: Whether labels are classes to lead to.
+        band: Frequencies that the change may have; None allows all.
         mode: Mode of the model meanwhile; ``"train"`` is for training on what comes out.
 
     Raises:
@@ -36,10 +33,17 @@ class FGSM:
     """
 
     eps: float = 8 / 255
+    targeted: bool = False
+    band: Band | None = None
     mode: Mode = "eval"
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
+
+    def search(self) -> Walk:
+        """Return how it searches."""
+        threat = threat_of("Linf", self.eps, self.band)
+        return Walk(threat, alpha=self.eps, steps=1, targeted=self.targeted, mode=self.mode)
 
     def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
         """Attack a batch.
@@ -47,7 +51,7 @@ class FGSM:
         Args:
             model: Images in [0, 1] in, logits out; left as it was found.
             images: float [B, C, H, W] in [0, 1].
-            labels: int64 [B], the classes to lead away from.
+            labels: int64 [B], the classes to lead away from, or to.
 
         Returns:
             Adversarial images in [0, 1], of the images' type and memory format.
@@ -55,13 +59,105 @@ class FGSM:
         Raises:
             PassbandError: when images or labels are out of range, or the model gives NaN.
         """
-        check_images(images)
-        with frozen(model, self.mode):
-            return climb(model, images, labels, Linf(self.eps), start=images, alpha=self.eps, steps=1)
+        return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> FGSM:
         """Return this attack at another ε; its one step is always ε."""
         return replace(self, eps=eps)
+
+
+@ATTACKS.register("ffgsm")
+@dataclass(frozen=True)
+class FFGSM:
+    """Take one step along the sign of the gradient from a random point of the ball: FGSM-RS.
+
+    **Source**: Wong et al., *Fast is better than free*, algorithm 3; arguments and defaults as torchattacks 3.5.1.
+
+    Attributes:
+        eps: Radius of the L∞ ball, pixels in [0, 1].
+        alpha: Size of the step; 1.25 ε by default. None takes 1.25 ε whatever ε is.
+        targeted: Whether labels are classes to lead to.
+        band: Frequencies that the change may have; None allows all.
+        seed: Of the random start; a training passes another one each step.
+        mode: Mode of the model meanwhile; the paper's code crafts in ``"train"`` mode.
+
+    Raises:
+        PassbandError: when an argument makes no sense.
+    """
+
+    eps: float = 8 / 255
+    alpha: float | None = 10 / 255
+    targeted: bool = False
+    band: Band | None = None
+    seed: int = 0
+    mode: Mode = "eval"
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps)
+        # From one side of the ball to the other is a step of 2 ε; ε is at most 1.
+        check_steps(1, self.alpha, self.eps, largest=2.0)
+
+    def search(self) -> Walk:
+        """Return how it searches."""
+        alpha = 1.25 * self.eps if self.alpha is None else self.alpha
+        threat = threat_of("Linf", self.eps, self.band)
+        return Walk(threat, alpha, 1, "ball", targeted=self.targeted, seed=self.seed, mode=self.mode)
+
+    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+        """Attack a batch, as :meth:`FGSM.__call__` does."""
+        return searched(self.search(), model, images, labels)
+
+    def at(self, eps: float, *, scale: bool = True) -> FFGSM:
+        """Return this attack at another ε, keeping alpha/eps (``scale``) or alpha."""
+        return replace(self, eps=eps, alpha=scaled(self.alpha, self.eps, eps, scale))
+
+
+@ATTACKS.register("bim")
+@dataclass(frozen=True)
+class BIM:
+    """Take many steps along the sign of the gradient, from the image itself.
+
+    **Source**: Kurakin et al., *Adversarial examples in the physical world*, section 2.2; arguments and defaults
+    as torchattacks 3.5.1, 0 steps as in its version 3.2.
+
+    Attributes:
+        eps: Radius of the L∞ ball, pixels in [0, 1].
+        alpha: Size of a step; None takes ε/4.
+        steps: Number of steps; 0 takes min(255 ε + 4, 1.25 · 255 ε), rounded down, as the paper does.
+        targeted: Whether labels are classes to lead to.
+        band: Frequencies that the change may have; None allows all.
+        mode: Mode of the model meanwhile.
+
+    Raises:
+        PassbandError: when an argument makes no sense.
+    """
+
+    eps: float = 8 / 255
+    alpha: float | None = 2 / 255
+    steps: int = 10
+    targeted: bool = False
+    band: Band | None = None
+    mode: Mode = "eval"
+
+    def __post_init__(self) -> None:
+        check_eps(self.eps)
+        check_steps(self.steps or 1, self.alpha, self.eps)
+
+    def search(self) -> Walk:
+        """Return how it searches."""
+        alpha = self.eps / 4 if self.alpha is None else self.alpha
+        levels = 255 * self.eps
+        steps = self.steps or max(int(min(levels + 4, 1.25 * levels) + 1e-9), 1)
+        threat = threat_of("Linf", self.eps, self.band)
+        return Walk(threat, alpha, steps, targeted=self.targeted, mode=self.mode)
+
+    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+        """Attack a batch, as :meth:`FGSM.__call__` does."""
+        return searched(self.search(), model, images, labels)
+
+    def at(self, eps: float, *, scale: bool = True) -> BIM:
+        """Return this attack at another ε, keeping alpha/eps (``scale``) or alpha."""
+        return replace(self, eps=eps, alpha=scaled(self.alpha, self.eps, eps, scale))
 
 
 @ATTACKS.register("pgd")
@@ -75,65 +171,60 @@ class PGD:
     **Source**: Madry et al., *Towards deep learning models resistant to adversarial attacks*, section 2.1;
     arguments and defaults as torchattacks 3.5.1.
     **Differs**: the loss is the batch's sum, not its mean, so that no image's gradient depends on the batch's
-    size; its sign is the same.
+    size; its sign is the same. Restarts, step decay and the band are additions.
 
     Attributes:
         eps: Radius of the L∞ ball, pixels in [0, 1].
         alpha: Size of a step, pixels in [0, 1]; None takes ε/4, which is the default at ε = 8/255.
         steps: Number of steps, 1 or more.
         random_start: Start from U(-ε, ε) around the image, clipped to [0, 1], rather than from the image.
+        n_restarts: Starts; the answer is the last iterate of the first start that succeeds, or of the last one.
+        step_decay: Factor of alpha from one step to the next, above 0 and at most 1.
+        targeted: Whether labels are classes to lead to.
+        band: Frequencies that the change may have; None allows all.
         seed: Of the random start.
         mode: Mode of the model meanwhile; ``"train"`` is for training on what comes out.
 
     Raises:
         PassbandError: when an argument makes no sense.
 
-    >>> PGD(eps=0.1, alpha=0.05, steps=2).at(0.2)
-    PGD(eps=0.2, alpha=0.1, steps=2, random_start=True, seed=0, mode='eval')
+    >>> PGD(eps=0.1, alpha=0.05, steps=2).at(0.2).alpha
+    0.1
     """
 
     eps: float = 8 / 255
     alpha: float | None = 2 / 255
     steps: int = 10
     random_start: bool = True
+    n_restarts: int = 1
+    step_decay: float = 1.0
+    targeted: bool = False
+    band: Band | None = None
     seed: int = 0
     mode: Mode = "eval"
 
     def __post_init__(self) -> None:
         check_eps(self.eps)
-        if self.alpha is not None and not 0 <= self.alpha <= 1:
-            raise PassbandError(f"alpha lies in 0 to 1, as pixels do, such as 2/255; got {self.alpha:g}")
-        if self.alpha == 0 and self.eps > 0:
-            raise PassbandError("alpha is 0: the attack would not move; give a step such as 2/255")
-        if self.steps < 1:
-            raise PassbandError(f"steps is 1 or more; got {self.steps}")
+        check_steps(self.steps, self.alpha, self.eps)
+        check_restarts(self.n_restarts, self.random_start, self.step_decay)
 
-    @property
-    def step(self) -> float:
-        """Size of a step, pixels in [0, 1]."""
-        return self.eps / 4 if self.alpha is None else self.alpha
+    def search(self) -> Walk:
+        """Return how it searches."""
+        return Walk(
+            threat=threat_of("Linf", self.eps, self.band),
+            alpha=self.eps / 4 if self.alpha is None else self.alpha,
+            steps=self.steps,
+            start="ball" if self.random_start else "image",
+            restarts=self.n_restarts,
+            step_decay=self.step_decay,
+            targeted=self.targeted,
+            seed=self.seed,
+            mode=self.mode,
+        )
 
     def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
-        """Attack a batch.
-
-        Args:
-            model: Images in [0, 1] in, logits out; left as it was found.
-            images: float [B, C, H, W] in [0, 1].
-            labels: int64 [B], the classes to lead away from.
-
-        Returns:
-            Adversarial images in [0, 1], of the images' type and memory format.
-
-        Raises:
-            PassbandError: when images or labels are out of range, or the model gives NaN.
-        """
-        check_images(images)
-        threat = Linf(self.eps)
-        start = images
-        if self.random_start:
-            start = random_start(images, threat, self.seed)
-        with frozen(model, self.mode):
-            return climb(model, images, labels, threat, start=start, alpha=self.step, steps=self.steps)
+        """Attack a batch, as :meth:`FGSM.__call__` does."""
+        return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> PGD:
         """Return this attack at another ε.
@@ -145,11 +236,7 @@ class PGD:
         Raises:
             PassbandError: when this attack's ε is 0, so that there is no ratio to keep.
         """
-        if self.alpha is None or not scale:
-            return replace(self, eps=eps)
-        if self.eps == 0:
-            raise PassbandError("an attack of eps 0 has no alpha/eps to keep; set alpha to None, which is eps/4")
-        return replace(self, eps=eps, alpha=self.alpha * (eps / self.eps))
+        return replace(self, eps=eps, alpha=scaled(self.alpha, self.eps, eps, scale))
 
 
 PRESETS = {
@@ -163,53 +250,3 @@ PRESETS = {
 steps, ε/30, no random start), at a fixed ε here; spatial-mixing, figure 6 (PGD-2; the step ε/2 and the
 missing random start are assumed, the papers say neither).
 """
-
-
-def random_start(images: Images, threat: Threat, seed: int) -> Images:
-    """Return a random point of each image's ball, drawn from the image's content and ``seed``."""
-    numbers = torch.empty_like(images).copy_(uniform(image_keys(images, seed), images.shape[1:]))
-    return threat.scatter(images, numbers)
-
-
-def climb(
-    model: nn.Module,
-    images: Images,
-    labels: Labels,
-    threat: Threat,
-    *,
-    start: Images,
-    alpha: float,
-    steps: int,
-) -> Images:
-    """Raise the cross-entropy by steps of size ``alpha`` inside a threat.
-
-    The caller holds the model frozen (:func:`passband.models.state.frozen`).
-    """
-    points = start.detach().clone()
-    if threat.eps == 0:
-        return points
-    for number in range(steps):
-        gradient = loss_gradient(model, points, labels, check=number == 0)
-        # torch.add on the points keeps their memory format, whatever the gradient's is.
-        points = threat.project(torch.add(points, threat.direction(gradient), alpha=alpha), images)
-    return points
-
-
-def loss_gradient(model: nn.Module, points: Images, labels: Labels, *, check: bool = True) -> Images:
-    """Return the gradient of each image's cross-entropy with respect to its pixels.
-
-    Args:
-        model: Images in [0, 1] in, logits out.
-        points: Where the gradient is taken.
-        labels: int64 [B].
-        check: Look at logits and labels; on a GPU that waits, so a loop checks once.
-    """
-    with torch.enable_grad():
-        points = points.detach().requires_grad_(True)
-        logits: Float[Tensor, "batch classes"] = model(points)
-        if check:
-            check_targets(labels, check_logits(logits, len(points)).shape[1])
-        # The sum's gradient holds each image's own, free of the batch's size.
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, points)
-    return gradient

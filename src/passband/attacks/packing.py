@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-
-Chunk = tuple[Tensor, Tensor, Tensor]
-"""Places in the data set int64 [B] on the CPU, images [B, C, H, W], targets int64 [B]."""
 
 
 def working_size(model: nn.Module) -> int:
@@ -17,41 +14,23 @@ def working_size(model: nn.Module) -> int:
     return 64 if parameter is None or parameter.device.type == "cpu" else 256
 
 
-def numbered(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Chunk]:
-    """Number the images through the whole data set."""
-    first = 0
-    for images, targets in batches:
-        yield torch.arange(first, first + len(images)), images, targets
-        first += len(images)
-
-
-def packed(chunks: Iterable[Chunk], size: int) -> Iterator[Chunk]:
-    """Cut a stream of chunks into chunks of one size; the last may be shorter."""
-    held: list[Chunk] = []
-    for chunk in chunks:
-        held.append(chunk)
-        while sum(len(places) for places, _, _ in held) >= size:
-            places, images, targets = _joined(held)
-            yield places[:size], images[:size], targets[:size]
-            held = [(places[size:], images[size:], targets[size:])]
-    if any(len(places) for places, _, _ in held):
-        yield _joined(held)
-
-
-def filled(images: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Fill a batch to ``size`` by repeating its first image, channels_last.
+def logits_of(model: nn.Module, images: Tensor, size: int) -> Tensor:
+    """Ask a model about many images, ``size`` at a time, the last batch filled by repetition, channels_last.
 
     Networks choose other kernels for other batch sizes, whose rounding differs: a full batch keeps the bits.
     """
-    missing = size - len(images)
-    if missing:
-        images = torch.cat((images, images[:1].expand(missing, -1, -1, -1)))
-        targets = torch.cat((targets, targets[:1].expand(missing)))
-    return images.contiguous(memory_format=torch.channels_last), targets
+    found = []
+    with torch.no_grad():
+        for chunk in chunks(len(images), size):
+            asked = images[chunk]
+            missing = size - len(asked)
+            if missing:
+                asked = torch.cat((asked, asked[:1].expand(missing, -1, -1, -1)))
+            found.append(model(asked.contiguous(memory_format=torch.channels_last))[: len(images[chunk])])
+    return torch.cat(found)
 
 
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
-    if len(chunks) == 1:
-        return chunks[0]
-    places, images, targets = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    return places, images, targets
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Cut ``count`` into slices of one size; the last may be shorter."""
+    for first in range(0, count, size):
+        yield slice(first, min(first + size, count))

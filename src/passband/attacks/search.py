@@ -45,8 +45,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, which: Tensor) -> Rows:
-        """Return those rows, by a mask or by places; the result shares nothing with this."""
+    def take(self, which: Tensor | slice) -> Rows:
+        """Return those rows, by a mask, by places or by a slice."""
         return self._each(lambda tensor: tensor[which])
 
     def joined(self, other: Rows) -> Rows:
@@ -125,7 +125,10 @@ class Search(Protocol):
         ...
 
     def advance(self, rows: Rows, said: Said) -> None:
-        """Move ``rows.points`` on and change the memory, given the answer; the step is counted elsewhere."""
+        """Move ``rows.points`` on and change the memory, given the answer; the step is counted elsewhere.
+
+        Tensors are replaced, never changed in place: a point that fooled the model is still wanted.
+        """
         ...
 
     def answer(self, rows: Rows) -> Tensor:
@@ -218,7 +221,7 @@ def searched(attack: Search, model: nn.Module, images: Images, labels: Labels) -
             said = asked(attack, model, rows, check=first)
             first = False
             attack.advance(rows, said)
-            rows.step += 1
+            rows.step = rows.step + 1
     return answers
 
 

@@ -75,6 +75,26 @@ class Band:
         """
         return cls(side / 2, "square", unit, edge)
 
+    @classmethod
+    def parse(cls, text: str) -> Band:
+        """Read a band from words: a side, perhaps ``square`` (of that side's length), a number.
+
+        Raises:
+            PassbandError: when it says something else.
+
+        >>> str(Band.parse("high 8")), str(Band.parse("low square 16"))
+        ('high disc r<=8', 'low square k<8')
+        """
+        side, *shape, size = text.split() if len(text.split()) in (2, 3) else ("", "", "")
+        try:
+            number = float(size)
+        except ValueError:
+            number = -1.0
+        if side not in ("low", "high") or shape not in ([], ["disc"], ["square"]) or number < 0:
+            raise PassbandError(f"a band is written as 'low 8', 'high disc 12' or 'low square 16'; got '{text}'")
+        band = cls.square(number) if shape == ["square"] else cls.disc(number)
+        return band if side == "low" else ~band
+
     def __invert__(self) -> Band:
         """Return the complement."""
         return replace(self, side="high" if self.side == "low" else "low")

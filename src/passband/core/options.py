@@ -9,15 +9,21 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from passband.core.band import Band
 from passband.core.errors import PassbandError, unknown
 
+RESUME = "resume"
+"""The argument by which a probe is told where to keep what it has finished, until it has finished everything."""
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 
 
 def defaults(part: Callable[..., Any]) -> dict[str, Any]:
-    """Return the options that ``part`` takes by keyword, with their defaults."""
+    """Return the options that ``part`` takes by keyword, with their defaults.
+
+    A folder to keep unfinished work in (`RESUME`) changes no answer and is no option.
+    """
     parameters = inspect.signature(part).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty and p.name != RESUME}
 
 
 def parse_options(part: Callable[..., Any], given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
@@ -71,6 +77,8 @@ def _read(annotation: Any, value: Any) -> Any:
     choices = get_args(annotation) if get_origin(annotation) is not tuple else ()
     if type(None) in choices and value.lower() in ("", "null", "none"):
         return None
+    if Band in (annotation, *choices):
+        return Band.parse(value)
     sequence = next((a for a in (annotation, *choices) if get_origin(a) is tuple), None)
     if sequence is not None:
         parts = [part.strip() for part in value.strip("[]() ").split(",")]

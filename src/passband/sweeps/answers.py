@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from passband.core.answer import Answer
 from passband.core.environment import versions
 from passband.core.errors import PassbandError
-from passband.core.options import defaults, parse_options
+from passband.core.options import RESUME, defaults, parse_options
 from passband.core.results import Result
 from passband.core.spec import ImageSpec
 from passband.core.store import lock
@@ -67,8 +69,10 @@ def measure(
     with lock(kept):
         if (kept / "results.json").exists():
             return _recalled(kept, command)
+        parts = kept / "parts"
+        resume = {RESUME: parts} if RESUME in inspect.signature(function).parameters else {}
         with _running_in(precision, asked.model, batches.device.type):
-            results = function(asked.model, batches, **options)
+            results = function(asked.model, batches, **options, **resume)
         how = {
             "command": command, "model": asked.name, "weights": asked.digest, "data": batches.dataset.name,
             "fingerprint": batches.dataset.fingerprint, "count": batches.count, "truth": batches.truth,
@@ -79,6 +83,7 @@ def measure(
             for result in results
         )
         Answer({"title": f"{probe} of {asked.name}", "identity": identity}, results).save(kept)
+        shutil.rmtree(parts, ignore_errors=True)  # the answer holds it all now
         return results
 
 

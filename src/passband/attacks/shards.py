@@ -1,0 +1,113 @@
+"""A data set in pieces that fit in memory, and what was found of each, kept so that a killed evaluation goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from passband.core.errors import PassbandError
+from passband.core.store import make_folder, write_atomic
+
+BYTES = 2**28
+"""Size of a shard's images: small enough to hold several copies, large enough that few batches end unfilled."""
+
+
+@dataclass
+class Shard:
+    """Hold some of the caller's batches, whole.
+
+    Attributes:
+        images: [N, C, H, W].
+        targets: int64 [N].
+        batches: Sizes of the caller's batches, which an attack that couples a batch needs.
+    """
+
+    images: Tensor
+    targets: Tensor
+    batches: tuple[int, ...]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of images, targets and the batches' sizes."""
+        hashed = hashlib.sha256(repr((self.batches, self.images.dtype, tuple(self.images.shape))).encode())
+        for tensor in (self.images, self.targets):
+            hashed.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return hashed.hexdigest()
+
+
+@dataclass
+class Found:
+    """Hold what was found of some images: :class:`passband.attacks.evaluate.RobustAccuracy` says of each what it is.
+
+    Attributes:
+        arrays: ``clean`` [N]; ``fell_to``, ``prediction``, ``l2``, ``linf``, ``queries`` [eps, N].
+        counts: int64 [eps, attacks]: ``attacked``, ``silent``, ``fell``, ``broke``.
+    """
+
+    arrays: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Found]) -> Found:
+        """Join what was found of the shards, in their order."""
+        names, counted = parts[0].arrays, parts[0].counts
+        return cls(
+            {name: np.concatenate([part.arrays[name] for part in parts], axis=-1) for name in names},
+            {name: sum((part.counts[name] for part in parts[1:]), parts[0].counts[name]) for name in counted},
+        )
+
+
+def shards(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Shard]:
+    """Gather batches until a shard is full."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for images, targets in batches:
+        if not len(images):
+            continue
+        held.append((images, targets))
+        if sum(one.nbytes for one, _ in held) >= BYTES:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def recall(folder: Path, key: str) -> Found | None:
+    """Return what was kept under a key, or None where nothing was.
+
+    Raises:
+        PassbandError: when the file is damaged.
+    """
+    path = folder / f"{key}.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found: dict[str, dict[str, Any]] = {"arrays": {}, "counts": {}}
+            for name in file.files:
+                kind, _, rest = name.partition(".")
+                found[kind][rest] = file[name]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise PassbandError(f"a kept part of the evaluation is damaged; remove {path} and start again") from None
+    return Found(**found)
+
+
+def keep(folder: Path, key: str, found: Found) -> None:
+    """Write what was found of a shard."""
+    data = io.BytesIO()
+    named: dict[str, Any] = {f"arrays.{name}": value for name, value in found.arrays.items()}
+    named |= {f"counts.{name}": value for name, value in found.counts.items()}
+    np.savez(data, **named)
+    write_atomic(make_folder(folder) / f"{key}.npz", data.getvalue())
+
+
+def _joined(held: Sequence[tuple[Tensor, Tensor]]) -> Shard:
+    images, targets = (torch.cat(parts) for parts in zip(*held, strict=True))
+    return Shard(images, targets, tuple(len(one) for one, _ in held))

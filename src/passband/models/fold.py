@@ -1,0 +1,227 @@
+"""A frozen copy of a network for evaluation, with fewer passes over its activations and the same function."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import jaxtyping
+import torch
+from timm.layers import BatchNormAct2d, get_notrace_functions, get_notrace_modules
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
+
+from passband.core.errors import PassbandError
+from passband.models.layers import DepthwiseConv2d, SeparableConv2d, parameter_free_shortcut
+
+# Exact types: a subclass may do something else with its weight (standardize it, say).
+TAKES: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
+    nn.Linear: (nn.BatchNorm1d,),
+    nn.Conv1d: (nn.BatchNorm1d,),
+    nn.Conv2d: (nn.BatchNorm2d, BatchNormAct2d),
+    Conv2dSame: (nn.BatchNorm2d, BatchNormAct2d),
+    DepthwiseConv2d: (nn.BatchNorm2d, BatchNormAct2d),
+    nn.Conv3d: (nn.BatchNorm3d,),
+}
+"""The layers whose weight can take over a batch norm, and the norms that each takes over."""
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Say how far folding went.
+
+    Attributes:
+        folded: Batch norms that became part of the layer before them.
+        norms: Batch norms that the model has.
+        reason: Why none was looked at; empty where folding was tried.
+    """
+
+    folded: int
+    norms: int
+    reason: str = ""
+
+
+def fold(model: nn.Module) -> tuple[nn.Module, Folded]:
+    """Copy a model for evaluation and fold its batch norms into the layers before them.
+
+    With fixed statistics a batch norm is affine per channel, as is the bias of a convolution, so a
+    convolution (or a linear layer on [batch, features]) followed by it is one convolution with other weights,
+    computed in float64 and rounded once. Folded is a norm with running statistics whose input is the output
+    of one such layer that nothing else reads, where both stand in one place of the model and are called once.
+    Separable convolutions on the composed path become the dense convolution that they are. The copy keeps
+    the model's own classes and Python code: symbolic tracing only finds out what follows what.
+
+    A model with hooks, parametrized weights or a replaced ``forward``, and one that cannot be traced
+    (its code looks at values), is copied and not folded; the second value says why.
+
+    Args:
+        model: Any module; left as it is.
+
+    Returns:
+        The copy, in evaluation mode with no parameter asking for a gradient, and how far folding went.
+
+    Raises:
+        PassbandError: when the model cannot be copied.
+    """
+    network = frozen_copy(model)
+    norms = count_norms(network)
+    reason = _obstacle(network)
+    if reason:
+        return network, Folded(0, norms, reason)
+    for name, module in _placed_once(network).items():
+        if name and type(module) is SeparableConv2d and module.path == "composed":
+            network.set_submodule(name, _dense(module))
+    found = _pairs(network) if norms else []
+    if isinstance(found, str):
+        return network, Folded(0, norms, found)
+    for layer, norm in found:
+        _fuse(network, layer, norm)
+    return network, Folded(len(found), norms)
+
+
+def count_norms(model: nn.Module) -> int:
+    """Return how many batch norms a model has."""
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """Copy a model, put the copy in evaluation mode and have none of its parameters ask for a gradient.
+
+    Args:
+        model: Any module; left as it is.
+
+    Raises:
+        PassbandError: when the model cannot be copied.
+    """
+    try:
+        network = deepcopy(model)
+    except Exception as error:  # copying runs the __deepcopy__ of whatever the model holds
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(
+            f"the model cannot be copied ({type(error).__name__}: {line}); keep what cannot be copied out of it"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def _obstacle(model: nn.Module) -> str:
+    """Say what may change the model's answer where no graph shows it; empty where nothing does."""
+    for name, module in model.named_modules():
+        where = f"'{name}'" if name else "the model itself"
+        if any(getattr(module, kind, None) for kind in HOOKS):
+            return f"{where} has hooks, which may change what it gives"
+        if is_parametrized(module):
+            return f"{where} has parametrized weights"
+        if "forward" in vars(module):
+            return f"{where} has had its forward replaced"
+    return ""
+
+
+def _placed_once(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that have one name."""
+    places = list(model.named_modules(remove_duplicate=False))
+    count = Counter(id(module) for _, module in places)
+    return {name: module for name, module in places if count[id(module)] == 1}
+
+
+def _dense(module: SeparableConv2d) -> nn.Conv2d:
+    """Return the dense convolution that a separable one is."""
+    first, bias = module.depthwise, module.pointwise.bias
+    convolution: Any = nn.Conv2d  # whose annotations ask for exactly two numbers
+    dense: nn.Conv2d = convolution(
+        module.in_channels, module.out_channels, first.kernel_size, first.stride, first.padding,
+        bias=bias is not None, device="meta",
+    )  # fmt: skip
+    dense.weight = nn.Parameter(module.kernel(), requires_grad=False)
+    dense.bias = bias
+    return dense.eval()
+
+
+def _pairs(model: nn.Module) -> list[tuple[str, str]] | str:
+    """Return the names of layers and the norms that they take over, or why the model cannot be traced."""
+    try:
+        nodes = _traced(deepcopy(model))  # a module may keep what it saw last, which here are no tensors
+    except Exception as error:  # the model's own code runs on stand-ins for tensors, and may raise anything
+        line = (str(error).splitlines() or [""])[0]
+        return f"cannot be traced ({type(error).__name__}: {line})"
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
+    # A module is looked into where one of its tensors or parts is used and not just the whole.
+    looked_into = {str(node.target).rpartition(".")[0] for node in nodes if node.op in ("call_module", "get_attr")}
+    alone = {name: module for name, module in _placed_once(model).items() if calls[name] == 1}
+    free = {name: module for name, module in alone.items() if name not in looked_into}
+    pairs = []
+    for node in nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        layer, norm = str(before.target), str(node.target)
+        if layer in free and norm in free and _takes(free[layer], free[norm]):
+            pairs.append((layer, norm))
+    return pairs
+
+
+def _takes(layer: nn.Module, norm: nn.Module) -> bool:
+    if not isinstance(norm, _BatchNorm) or type(norm) not in TAKES.get(type(layer), ()):
+        return False
+    statistics = norm.running_mean is not None and norm.running_var is not None and not norm.training
+    # A linear layer's features are its last axis, a norm's its second.
+    return statistics and isinstance(layer.weight, Tensor) and len(layer.weight) == norm.num_features
+
+
+def _fuse(model: nn.Module, layer_name: str, norm_name: str) -> None:
+    layer: Any = model.get_submodule(layer_name)
+    norm: Any = model.get_submodule(norm_name)
+    weight = layer.weight
+    # A linear layer's weight, [out, in], is that of a convolution without pixels.
+    fused = fuse_conv_bn_weights(
+        _exact(weight), _exact(layer.bias), _exact(norm.running_mean), _exact(norm.running_var), norm.eps,
+        _exact(norm.weight), _exact(norm.bias),
+    )  # fmt: skip
+    layer.weight, layer.bias = (nn.Parameter(tensor.to(weight), requires_grad=False) for tensor in fused)
+    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    model.set_submodule(norm_name, rest.eval())
+
+
+def _exact(tensor: Tensor | None) -> Any:
+    # On the CPU: not every device has float64.
+    return None if tensor is None else tensor.detach().to("cpu", torch.float64)
+
+
+class _Tracer(fx.Tracer):
+    """Trace through everything but the layers that fold and what timm says not to trace through."""
+
+    def __init__(self) -> None:
+        # Functions that look at shapes, which a stand-in does not have.
+        super().__init__(autowrap_functions=(parameter_free_shortcut, *get_notrace_functions()))
+        self.leaves = {*TAKES, *get_notrace_modules()}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+
+def _traced(model: nn.Module) -> list[fx.Node]:
+    """Return what a model does, with the defaults of its further arguments."""
+    _, _, *further = inspect.signature(type(model).forward).parameters.values()
+    defaults = {one.name: one.default for one in further if one.default is not one.empty}
+    with _unchecked_shapes():
+        return list(_Tracer().trace(model, defaults).nodes)
+
+
+@contextmanager
+def _unchecked_shapes() -> Iterator[None]:
+    """Have jaxtyping's annotations let the stand-ins for tensors pass."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
