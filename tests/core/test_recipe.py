@@ -35,6 +35,8 @@ COMMITTED = {
         },
         "76ec5a234e9185fc",
     ),
+    "trades": ({"scheme": {"name": "trades", "beta": 6.0}, "attack": {"name": "tpgd"}}, "27dacbd76ba133cc"),
+    "free": ({"scheme": {"name": "free", "eps": "8/255"}, "early_stop": {}}, "69f938bad42f52fc"),
 }
 
 
@@ -51,7 +53,7 @@ def test_committed_recipes_keep_their_digests(name: str) -> None:
         "learn=spatial", "learn_options.both=learn", "data.name=mnist", "data.size=28", "data.part=10",
         "data.view.name=band_limited", "data.shuffle_labels=true", "normalize=none", "augment=[]", "attack.name=pgd",
         "optimizer.lr=0.2", "schedule.name=constant", "epochs=11", "batch=64", "ema.decay=0.9", "precision=bf16",
-        "seed=1", "revision=2",
+        "seed=1", "revision=2", "scheme.name=trades", "early_stop={}",
     ],
 )  # fmt: skip
 def test_every_changed_field_changes_the_digest(change: str) -> None:
@@ -109,6 +111,8 @@ def test_settings_and_fields_mean_the_same(epochs: int, learn: str, seed: int) -
         (["epochs=x"], "'epochs' cannot be 'x'"),
         (["learn=chans"], "'learn' cannot be 'chans'"),
         (["epochs"], "NAME=VALUE"),
+        (["early_stop.dorp=0.1"], "did you mean 'drop'"),
+        (["early_stop.drop=20"], "'early_stop.drop' cannot be 20"),
         (["model.depth.x=3"], "holds no further fields"),
         (["quantize.bits=4"], "not built yet"),
         (["epochs=[1"], "not YAML"),

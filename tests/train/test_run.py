@@ -66,8 +66,10 @@ class Killed(Exception):
         [],
         ["ema.decay=0.9", "optimizer.name=adamw", "schedule.warmup=1"],
         ["model.name=resnet10t", "model.drop_rate=0.5"],
+        ["scheme={name: free, replays: 3, eps: 8/255}", "data.part=100"],
+        ["scheme.name=trades", "attack={name: tpgd, steps: 2}", "early_stop.steps=2", "ema.decay=0.9"],
     ],
-    ids=["plain", "ema", "dropout"],
+    ids=["plain", "ema", "dropout", "free", "trades"],
 )
 def test_a_run_stopped_anywhere_ends_with_the_same_weights_and_log(tmp_path, monkeypatch, settings) -> None:
     recipe = TINY.with_settings(settings)
@@ -266,6 +268,14 @@ def test_two_processes_never_train_one_recipe(tmp_path) -> None:
             "one gamma or 2",
         ),
         (["attack.name=pdg"], "unknown attack 'pdg': did you mean 'pgd'"),
+        (["scheme.name=trade"], "unknown scheme 'trade': did you mean 'trades'"),
+        (["scheme={name: free, replay: 2}"], "unknown option of scheme free 'replay': did you mean 'replays'"),
+        (["scheme={name: free, replays: 0}"], "1 replay or more; got 0"),
+        (["scheme={name: free, eps: 8}"], "write 8/255"),
+        (["scheme.name=free", "attack.name=pgd"], "leave attack null"),
+        (["scheme={name: trades, beta: -1}"], "beta of 0 or more; got -1"),
+        (["early_stop={}"], "against an L∞ attack, such as ffgsm; this one is on plain images"),
+        (["early_stop={}", "attack.name=gn"], "against an L∞ attack, such as ffgsm; this one is on what GN"),
         (["model.name=separable_resnt"], "did you mean 'separable_resnet'"),
         (["model.depht=1"], "depht"),
         (["data.name=fotos"], "did you mean 'photos'"),
@@ -300,6 +310,14 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path) -> None:
     torch.save(os.getcwd, checkpoint)  # code, which must be refused and not run
     with pytest.raises(PassbandError, match="is damaged"):
         train(TINY, compute=EVERY_STEP, runs=tmp_path)
+
+
+def test_a_checkpoint_from_before_there_were_schemes_goes_on(tmp_path) -> None:
+    checkpoint, run = damaged_run(tmp_path)
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["memory"], saved["position"]["ended"]
+    torch.save(saved, checkpoint)
+    assert_same(run, train(TINY, compute=EVERY_STEP, runs=tmp_path))
 
 
 def test_damaged_weights_are_named(tmp_path) -> None:

@@ -80,6 +80,23 @@ class Average(BaseModel):
     decay: float = Field(default=0.999, ge=0, lt=1)
 
 
+class EarlyStop(BaseModel):
+    """End an adversarial training whose robustness collapses, and keep the weights of the epoch before.
+
+    After each epoch the accuracy on the first training batch is measured under a PGD of the training's own ε, with
+    steps of ε/4 from a random start.
+
+    Attributes:
+        drop: Fall of that accuracy since the epoch before above which the training ends, a fraction.
+        steps: Steps of the PGD.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drop: float = Field(default=0.2, gt=0, lt=1)
+    steps: int = Field(default=5, ge=1)
+
+
 def _part(name: str, **arguments: Any) -> Part:
     return Part(name=name, **arguments)
 
@@ -96,7 +113,14 @@ class Recipe(BaseModel):
             pixels as they are.
         learn: Which mixers learn.
         learn_options: Further arguments of ``weights.learn``: ``both``, ``attention``, ``roles``.
-        attack: Trains on what this attack makes of each batch; null trains on plain images.
+        attack: Trains on what this attack makes of each batch; null trains on plain images. ``{name: pgd, steps: 7}``
+            is PGD-7 (the attack's own default is 10 steps), ``mode: train`` beside it crafts in training mode;
+            ``{name: fgsm}`` is FGSM from the image itself, ``{name: ffgsm, mode: train}`` FGSM-RS.
+        scheme: How it is learned from, where that is not the cross-entropy of the attack's images:
+            ``{name: trades, beta: 6}``, or ``{name: free, replays: 8, eps: 8/255}``, whose epochs cost ``replays``
+            times as much (give an eighth of them).
+        early_stop: ``{drop: 0.2, steps: 5}`` ends the training when its PGD accuracy falls by more than 20 points
+            within an epoch, as FGSM-RS is used with, and goes back to the epoch before.
         ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved.
         precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.
         revision: Raised when a bug that changed weights was mended.
@@ -119,6 +143,8 @@ class Recipe(BaseModel):
     normalize: Literal["none"] | Normalization | None = None
     augment: tuple[Part, ...] = (_part("crop", pad=4), _part("flip"))
     attack: Part | None = None
+    scheme: Part | None = None
+    early_stop: EarlyStop | None = None
     optimizer: Part = _part("sgd", lr=0.1, momentum=0.9, weight_decay=5.0e-4)
     schedule: Part = _part("cosine")
     epochs: int = Field(default=10, ge=1)
@@ -235,6 +261,9 @@ def _set(fields: dict[str, Any], keys: list[str], value: Any, path: str) -> None
     inner[last] = value
 
 
+_OWNERS = {"data": DataPart, "normalize": Normalization, "ema": Average, "early_stop": EarlyStop}
+
+
 def _explain(error: ValidationError) -> PassbandError:
     # Where a field takes a word or a mapping, the complaint about the kind that came is the useful one.
     found = error.errors()
@@ -242,7 +271,7 @@ def _explain(error: ValidationError) -> PassbandError:
     first = (mappings or found)[0] if not isinstance(found[0]["input"], str) else found[0]
     place = ".".join(str(key) for key in first["loc"])
     if first["type"] == "extra_forbidden":
-        owner: Any = {"data": DataPart, "normalize": Normalization, "ema": Average}.get(str(first["loc"][0]), Recipe)
+        owner: Any = _OWNERS.get(str(first["loc"][0]), Recipe)
         return unknown("recipe field", place if owner is Recipe else str(first["loc"][-1]), owner.model_fields)
     place = place.removesuffix(".literal['none']")
     return PassbandError(f"recipe field '{place}' cannot be {first['input']!r}: {first['msg']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Position:
         seen: Samples of the epoch so far.
         log_bytes: Length of ``log.csv`` at this point; what was written later is cut off on resuming.
         seconds: Seconds of training so far, over all its processes.
+        ended: Why it ended before its last epoch; empty while it goes on.
     """
 
     epoch: int = 0
@@ -38,16 +40,26 @@ class Position:
     seen: int = 0
     log_bytes: int = 0
     seconds: float = 0.0
+    ended: str = ""
 
 
 @dataclass
 class State:
-    """Hold what a training changes: the model, the optimizer, the moving average, the position."""
+    """Hold what a training changes.
+
+    Attributes:
+        model: The network whose weights learn.
+        optimizer: With its moments.
+        ema: The moving average of the weights.
+        position: Where the training stands.
+        memory: What its scheme and its early stop keep from step to step: tensors and plain values, by name.
+    """
 
     model: nn.Module
     optimizer: optim.Optimizer
     ema: ModelEmaV3 | None = None
     position: Position = field(default_factory=Position)
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A loaded optimizer state must not bring the decayed rate in as the one to start from.
@@ -59,6 +71,16 @@ class State:
         """The model whose accuracy counts: the moving average where there is one."""
         return self.model if self.ema is None else self.ema.module
 
+    def weights(self) -> dict[str, Any]:
+        """Return the weights and their moving average, not copied."""
+        return {"model": self.model.state_dict(), "ema": None if self.ema is None else self.ema.state_dict()}
+
+    def put_back(self, weights: Mapping[str, Any]) -> None:
+        """Set the weights and their moving average to what :meth:`weights` gave."""
+        self.model.load_state_dict(weights["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(weights["ema"])
+
     def save(self, path: Path, digest: str) -> None:
         """Write everything, with the random generators' states, to ``path`` in one rename."""
         buffer = io.BytesIO()
@@ -66,9 +88,9 @@ class State:
             {
                 "digest": digest,
                 "position": asdict(self.position),
-                "model": self.model.state_dict(),
+                **self.weights(),
                 "optimizer": self.optimizer.state_dict(),
-                "ema": None if self.ema is None else self.ema.state_dict(),
+                "memory": self.memory,
                 "random": torch.get_rng_state(),
                 "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
@@ -85,10 +107,10 @@ class State:
         saved = read(path)
         if saved.get("digest") != digest:
             raise PassbandError(f"{path} belongs to another recipe; remove it to train anew")
-        self.model.load_state_dict(saved["model"])
+        self.put_back(saved)
         self.optimizer.load_state_dict(saved["optimizer"])
-        if self.ema is not None:
-            self.ema.load_state_dict(saved["ema"])
+        # Checkpoints from before there were schemes have no memory.
+        self.memory.update(saved.get("memory", {}))
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -37,8 +38,10 @@ class Plan:
         evaluate: The model to its accuracy on the test set, a fraction.
         save: Puts the state on disk.
         end_epoch: Called after each epoch, before its state is put on disk; may be called again for the same one.
+            Returns why the training ends with it, or ``""``.
         log: Where a line goes every ``LOG_EVERY`` steps and at each epoch's end.
         description: What the progress bar says.
+        replays: Steps in a row that learn from the same batch; each counts as a step of the epoch.
         save_seconds: Seconds between two saves within an epoch.
     """
 
@@ -47,14 +50,15 @@ class Plan:
     schedule: Schedule
     evaluate: Callable[[nn.Module], float]
     save: Callable[[], None]
-    end_epoch: Callable[[int], None]
+    end_epoch: Callable[[int], str]
     log: Path
     description: str
+    replays: int = 1
     save_seconds: float = 60.0
 
 
 def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None:
-    """Train ``state`` in place, from where it stands to the plan's last epoch.
+    """Train ``state`` in place, from where it stands to the plan's last epoch, or until an epoch's end says so.
 
     Raises:
         PassbandError: when the loss is not finite, naming the epoch and the step.
@@ -62,11 +66,11 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
     """
     model, optimizer = fabric.setup(state.model, state.optimizer)
     rates = [group["initial_lr"] for group in optimizer.param_groups]
-    at, steps = state.position, len(batches)
+    at, steps = state.position, len(batches) * plan.replays
     began, saved = time.monotonic() - at.seconds, time.monotonic()
-    left = plan.epochs * steps - at.epoch * steps - at.step
+    left = (plan.epochs - at.epoch) * steps - at.step
     with deferred() as interrupt:
-        for images, targets in track(_stream(batches, at, plan.epochs), plan.description, left):
+        for images, targets in track(_stream(batches, state, plan), plan.description, left):
             number = at.epoch * steps + at.step
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * plan.schedule(number / steps, plan.epochs)
@@ -84,7 +88,9 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
                 _line(plan.log, at, optimizer.param_groups[0]["lr"], plan.evaluate(state.evaluated))
                 state.position = at = Position(epoch=at.epoch + 1, log_bytes=at.log_bytes, seconds=at.seconds)
                 # What an epoch keeps comes first: a checkpoint must never stand for weights that were not kept.
-                plan.end_epoch(at.epoch)
+                at.ended = plan.end_epoch(at.epoch)
+                if at.ended:
+                    _write(plan.log, at, f"# {at.ended}")
                 plan.save()
                 saved = time.monotonic()
             elif at.step % LOG_EVERY == 0:
@@ -95,12 +101,15 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
             interrupt.check()
 
 
-def _stream(batches: TrainBatches, at: Position, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every batch from the position on; randomness depends on seed, epoch and step alone."""
-    start = at.step
-    for epoch in range(at.epoch, epochs):
-        yield from batches.epoch(epoch, start=start)
-        start = 0
+def _stream(batches: TrainBatches, state: State, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every batch from the position on, which the loop moves.
+
+    Randomness depends on seed, epoch and step alone.
+    """
+    while state.position.epoch < plan.epochs and not state.position.ended:
+        first, seen = divmod(state.position.step, plan.replays)
+        served = batches.epoch(state.position.epoch, start=first)
+        yield from islice((pair for pair in served for _ in range(plan.replays)), seen, None)
 
 
 def _count(at: Position, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -117,9 +126,12 @@ def _count(at: Position, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
 def _line(log: Path, at: Position, rate: float, accuracy: float | None) -> None:
     test = "" if accuracy is None else f"{accuracy:.6f}"
     mean, right = at.loss_sum / at.seen, at.correct / at.seen
-    line = f"{at.epoch + 1},{at.step},{rate:.6g},{mean:.6f},{right:.6f},{test},{at.seconds:.1f}\n"
+    _write(log, at, f"{at.epoch + 1},{at.step},{rate:.6g},{mean:.6f},{right:.6f},{test},{at.seconds:.1f}")
+
+
+def _write(log: Path, at: Position, line: str) -> None:
     with explain_disk(log), log.open("a") as file:
-        file.write(line)
+        file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
     at.log_bytes = log.stat().st_size

@@ -28,9 +28,10 @@ from passband.tasks.classification import correct, predict, untouched, wilson
 from passband.train import build
 from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
+from passband.train.early_stop import Watch, watch
 from passband.train.fit import Plan, cut_log, fit
 from passband.train.optim import make_optimizer, make_schedule
-from passband.train.steps import make_step
+from passband.train.steps import make_scheme
 from passband.weights.learn import bake, learned_parameters
 
 
@@ -76,22 +77,27 @@ def train(
     if compute.threads:
         torch.set_num_threads(compute.threads)
     with lock(folder):
-        if not is_done(folder, recipe, compute.keep_epochs):
+        if not is_done(folder, compute.keep_epochs):
             _Training(recipe, compute, folder, digest, dataset, data_dir).go()
         # The recipe as it was given now: where its data lies may have changed, and takes no part in the digest.
         return _measured(replace(open_run(folder), recipe=recipe), torch_device(compute.device), data_dir)
 
 
-def is_done(folder: Path, recipe: Recipe, keep_epochs: bool = False) -> bool:
+def is_done(folder: Path, keep_epochs: bool = False) -> bool:
     """Tell whether a run is whole, with every epoch's weights where they are wanted."""
     if not (folder / DONE).exists():
         return False
-    return not keep_epochs or all(epoch_weights(folder, n).exists() for n in range(1, recipe.epochs + 1))
+    return not keep_epochs or all(epoch_weights(folder, n).exists() for n in range(1, _metrics(folder)["epochs"] + 1))
 
 
 def epoch_weights(folder: Path, epoch: int) -> Path:
     """Return where a kept epoch's weights lie; epochs count from 1."""
     return folder / "epochs" / f"{epoch:04d}.safetensors"
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
 
 
 def open_run(folder: Path) -> Run:
@@ -107,8 +113,7 @@ def open_run(folder: Path) -> Run:
             f"the run {folder} is not finished; "
             f"`passband train {folder}/recipe.yaml --runs {folder.parent}` goes on with it"
         )
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return Run(folder, Recipe.read(folder / "recipe.yaml"), metrics)
+    return Run(folder, Recipe.read(folder / "recipe.yaml"), _metrics(folder))
 
 
 def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
@@ -170,6 +175,7 @@ class _Training:
         learned = [parameter for _, parameter in learned_parameters(self.model)]
         ema = None if recipe.ema is None else ModelEmaV3(self.model, decay=recipe.ema.decay)
         self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
+        self.watch: Watch | None = None
 
     def go(self) -> None:
         """Train to the end and write the run's files, ``DONE`` last."""
@@ -182,15 +188,19 @@ class _Training:
         if checkpoint.exists():
             self.state.load(checkpoint, self.digest)
         cut_log(self.folder / "log.csv", self.state.position.log_bytes)
+        scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory)
+        stop = self.recipe.early_stop
+        self.watch = None if stop is None else watch(stop, scheme.attack, *self._first_batch())
         plan = Plan(
             epochs=self.recipe.epochs,
-            step=make_step(self.recipe.attack),
+            step=scheme.step,
             schedule=make_schedule(self.recipe.schedule),
             evaluate=lambda model: float(_verdicts(model, self.test).float().mean()),
             save=lambda: self.state.save(checkpoint, self.digest),
             end_epoch=self._end_epoch,
             log=self.folder / "log.csv",
             description=f"train {self.recipe.model.name}, learn {self.recipe.learn}, seed {self.recipe.seed}",
+            replays=scheme.replays,
             save_seconds=self.compute.checkpoint_seconds,
         )
         fit(self.fabric, self.state, self.batches, plan)
@@ -214,12 +224,17 @@ class _Training:
         write_atomic(path, _json(environment))
         write_atomic(self.folder / "spec.json", _json(asdict(self.spec)))
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _first_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        images, targets = next(self.batches.epoch(0))
+        return images.to(self.fabric.device), targets.to(self.fabric.device)
+
+    def _end_epoch(self, epoch: int) -> str:
         if self.compute.keep_epochs:
             path = epoch_weights(self.folder, epoch)
             with explain_disk(path):
                 path.parent.mkdir(exist_ok=True)
             self._write_weights(path)
+        return "" if self.watch is None else self.watch.look(self.state, epoch)
 
     def _write_weights(self, path: Path) -> None:
         model = bake(copy.deepcopy(self.state.evaluated))
@@ -228,10 +243,12 @@ class _Training:
 
     def _finish(self) -> None:
         metrics = _test_metrics(self.state.evaluated, self.test) | {
-            "train_images": len(self.batches.dataset), "epochs": self.recipe.epochs,
+            "train_images": len(self.batches.dataset), "epochs": self.state.position.epoch,
             "seconds": round(self.state.position.seconds, 1), "learned_parameters": self.report.learned,
             "parameters": self.report.learned + self.report.frozen, "digest": self.digest,
         }  # fmt: skip
+        if "early_stop" in self.state.memory:
+            metrics["early_stop"] = self.state.memory["early_stop"]
         self._write_weights(self.folder / "weights.safetensors")
         write_atomic(self.folder / "metrics.json", _json(metrics))
         write_atomic(self.folder / DONE, b"")

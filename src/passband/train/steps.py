@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from passband.attacks.registry import make
+from passband.attacks.gradient_sign import FGSM
+from passband.attacks.registry import Attack, make
+from passband.attacks.threat import check_images
+from passband.attacks.trades import TPGD
+from passband.core.errors import PassbandError
+from passband.core.options import parse_options
 from passband.core.recipe import Part
+from passband.core.registry import Registry
 from passband.tasks.classification import loss
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Model, images, targets and the step's number to the loss and the logits."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Say how a recipe learns from its batches.
+
+    Attributes:
+        step: One batch to one loss.
+        attack: What it trains against; None for plain images.
+        replays: How many steps in a row learn from the same batch.
+    """
+
+    step: Step
+    attack: Attack | None = None
+    replays: int = 1
+
+
+SCHEMES: Registry[Callable[..., Scheme]] = Registry("scheme")
+"""Functions of the recipe's attack (or None) and of what a scheme keeps from step to step; options by keyword."""
 
 
 def plain(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -29,18 +56,103 @@ def adversarial(attack: Any) -> Step:
     """
 
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        seeded = replace(attack, seed=number) if hasattr(attack, "seed") else attack
-        return plain(model, seeded(model, images, targets), targets, number)
+        return plain(model, _seeded(attack, number)(model, images, targets), targets, number)
 
     return step
 
 
-def make_step(attack: Part | None) -> Step:
-    """Make the step that a recipe's ``attack`` names.
+@SCHEMES.register("trades")
+def trades(attack: Attack | None, memory: dict[str, Any], *, beta: float = 6.0) -> Scheme:
+    """Learn the clean images' labels, and to answer adversarial images as the clean ones are answered.
+
+    The loss is CE(f(x), y) + beta · KL(f(x) ‖ f(x')), a mean over the batch, whose gradient flows through both
+    answers. The accuracy that the log counts is that of the clean images.
+
+    **Source**: Zhang et al., *Theoretically principled trade-off between robustness and accuracy*, algorithm 1;
+    beta, which is 1/λ there, as in the authors' code.
+
+    Args:
+        attack: Makes x' from x; None takes TPGD: 10 steps of 2/255 at ε = 8/255, crafted in eval mode.
+        memory: Nothing is kept.
+        beta: Weight of the divergence, 0 or more.
 
     Raises:
-        PassbandError: for an unknown attack or argument.
+        PassbandError: when ``beta`` is negative.
     """
-    if attack is None:
-        return plain
-    return adversarial(make(attack.name, attack.arguments))
+    if not beta >= 0:
+        raise PassbandError(f"scheme trades takes a beta of 0 or more; got {beta:g}")
+    inner = TPGD() if attack is None else attack
+
+    def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        points = _seeded(inner, number)(model, images, targets)
+        natural, logits = plain(model, images, targets, number)
+        clean, moved = (functional.log_softmax(answer, dim=1) for answer in (logits, model(points)))
+        return natural + beta * functional.kl_div(moved, clean, reduction="batchmean", log_target=True), logits
+
+    return Scheme(step, inner)
+
+
+@SCHEMES.register("free")
+def free(attack: Attack | None, memory: dict[str, Any], *, replays: int = 8, eps: float = 8 / 255) -> Scheme:
+    """Learn from each batch several times; each backward pass moves the weights and the change δ of the images.
+
+    δ ← clip(δ + ε·sign(gradient), ±ε); it begins at zero, is never begun anew, and goes on to the next batch,
+    image by image in order. Pixels are clipped to [0, 1] before the model sees them. Every replay is a step of the
+    optimizer and of the schedule, so an epoch is ``replays`` times the work of a plain one: the paper divides its
+    epochs by that, and so must a recipe that is to cost no more.
+
+    **Source**: Shafahi et al., *Adversarial training for free!*, algorithm 1; the clip as in the authors' code.
+
+    Args:
+        attack: Must be None: the scheme makes its own adversarial images.
+        memory: Keeps ``delta`` [batch, C, H, W].
+        replays: Steps that learn from one batch, m in the paper, 1 or more.
+        eps: Radius of the L∞ ball and size of a step, pixels in [0, 1].
+
+    Raises:
+        PassbandError: when an attack is given, or an option is out of range.
+    """
+    if attack is not None:
+        raise PassbandError("scheme free makes its own adversarial images; leave attack null and set scheme.eps")
+    if replays < 1:
+        raise PassbandError(f"scheme free takes 1 replay or more; got {replays}")
+
+    def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        check_images(images)
+        kept = memory.get("delta")
+        # From a checkpoint it comes on the CPU.
+        memory["delta"] = torch.zeros_like(images) if kept is None else kept.to(images.device)
+        # The last batch of an epoch may be smaller: it sees, and moves, the first rows alone.
+        rows = memory["delta"][: len(images)]
+        change = rows.clone().requires_grad_(True)
+
+        def move(gradient: Tensor) -> None:
+            rows.add_(gradient.sign(), alpha=eps).clamp_(-eps, eps)
+
+        # The loop's own backward pass comes by here: no second one is needed.
+        change.register_hook(move)
+        return plain(model, (images + change).clamp(0, 1), targets, number)
+
+    return Scheme(step, FGSM(eps=eps), replays)
+
+
+def make_scheme(scheme: Part | None, attack: Part | None, memory: dict[str, Any]) -> Scheme:
+    """Make what a recipe's ``scheme`` and ``attack`` name; without a scheme, cross-entropy on the attack's images.
+
+    Args:
+        scheme: The recipe's, or None.
+        attack: The recipe's, or None.
+        memory: What the scheme keeps from step to step; part of the checkpoint.
+
+    Raises:
+        PassbandError: for an unknown scheme, attack or argument.
+    """
+    made = None if attack is None else make(attack.name, attack.arguments)
+    if scheme is None:
+        return Scheme(plain if made is None else adversarial(made), made)
+    build = SCHEMES[scheme.name]
+    return build(made, memory, **parse_options(build, scheme.arguments, owner=f"scheme {scheme.name}"))
+
+
+def _seeded(attack: Any, number: int) -> Any:
+    return replace(attack, seed=number) if hasattr(attack, "seed") else attack

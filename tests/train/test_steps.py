@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from passband.attacks.gradient_sign import FGSM
+from passband.attacks.trades import TPGD
+from passband.core.compute import Compute
+from passband.core.recipe import Part, Recipe
+from passband.tasks.classification import loss
+from passband.train import build, steps
+from passband.train.run import train
+
+EPS = 8 / 255
+
+
+def images_of(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def small(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    return nn.Sequential(*layers).double()
+
+
+def gradients(model: nn.Module, value: Tensor) -> Tensor:
+    return torch.cat([one.flatten() for one in torch.autograd.grad(value, list(model.parameters()))])
+
+
+def shifted(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Stand for an attack."""
+    return (images + 0.1).clamp(0, 1)
+
+
+def test_trades_is_its_formula_and_learns_through_both_answers() -> None:
+    model, images, targets = small().eval(), images_of(7), torch.arange(7) % 5
+
+    def by_hand(one_sided: bool = False) -> Tensor:
+        p, q = model(images).softmax(1), model(shifted(model, images, targets)).softmax(1)
+        natural = -p[torch.arange(7), targets].log().sum() / 7
+        p = p.detach() if one_sided else p
+        return natural + 6 * (p * (p.log() - q.log())).sum() / 7
+
+    value, logits = steps.trades(shifted, {}).step(model, images, targets, 0)
+    torch.testing.assert_close(logits, model(images))
+    torch.testing.assert_close(value, by_hand(), rtol=1e-12, atol=0)
+    found = gradients(model, value)
+    torch.testing.assert_close(found, gradients(model, by_hand()), rtol=1e-9, atol=1e-12)
+    one_sided = gradients(model, by_hand(one_sided=True))
+    assert (found - one_sided).norm() > 0.01 * found.norm()
+    natural, _ = steps.trades(shifted, {}, beta=0.0).step(model, images, targets, 0)
+    assert natural.item() == loss(model(images), targets).item()
+
+
+def test_trades_makes_its_images_by_the_recipes_attack_with_another_start_each_step() -> None:
+    tpgd = steps.make_scheme(Part(name="trades"), None, {}).attack
+    assert tpgd == TPGD(eps=EPS, alpha=2 / 255, steps=10)
+    scheme = steps.make_scheme(Part(name="trades", beta="12/2"), Part(name="fgsm", eps="4/255"), {})
+    assert scheme.attack == FGSM(eps=4 / 255)
+    model, images, targets = small().eval(), images_of(4), torch.arange(4)
+    same = steps.trades(shifted, {}, beta=6.0).step(model, images, targets, 0)[0]
+    assert steps.make_scheme(Part(name="trades", beta="12/2"), None, {}).step(model, images, targets, 0)[0] != same
+    seeds: list[int] = []
+
+    class Seen(TPGD):
+        def __call__(self, model: Any, images: Any, labels: Any) -> Any:
+            seeds.append(self.seed)
+            return images
+
+    step = steps.trades(Seen(), {}).step
+    for number in (3, 4):
+        step(model, images, targets, number)
+    assert seeds == [3, 4]
+
+
+def test_free_moves_one_delta_by_the_gradient_that_teaches_the_weights() -> None:
+    model, memory = small(), {}
+    step = steps.free(None, memory, replays=2, eps=EPS).step
+    expected = torch.zeros(4, 3, 6, 6, dtype=torch.float64)
+    # Batches of 4, 4 and 2: the last of an epoch moves the first rows alone.
+    for number, count in enumerate((4, 4, 2, 4)):
+        images, targets = images_of(count, number), torch.arange(count)
+        model.zero_grad()
+        value, _ = step(model, images, targets, number)
+        assert torch.equal(memory["delta"], expected)  # not before the backward pass
+        value.backward()  # type: ignore[no-untyped-call]
+        taught = [parameter.grad.clone() for parameter in model.parameters()]
+        change = expected[:count].clone().requires_grad_(True)
+        again = loss(model((images + change).clamp(0, 1)), targets)
+        torch.testing.assert_close(value, again, rtol=1e-12, atol=0)
+        gradient, *own = torch.autograd.grad(again, [change, *model.parameters()])
+        for one, other in zip(taught, own, strict=True):
+            torch.testing.assert_close(one, other)
+        expected[:count] = (expected[:count] + EPS * gradient.sign()).clamp(-EPS, EPS)
+        assert torch.equal(memory["delta"], expected)
+        assert memory["delta"].abs().max() <= EPS
+    assert memory["delta"].abs().max() == EPS
+
+
+def test_free_takes_one_forward_and_one_backward_pass_a_replay(tmp_path, monkeypatch) -> None:
+    whole = build.test_set
+    monkeypatch.setattr(build, "test_set", lambda *arguments: whole(*arguments).take(20))
+    passes: dict[str, list[Any]] = {"forward": [], "backward": []}
+    plain, backward = steps.plain, Fabric.backward
+    monkeypatch.setattr(
+        steps, "plain", lambda *given: passes["forward"].append((given[3], given[2].tolist())) or plain(*given)
+    )
+    monkeypatch.setattr(Fabric, "backward", lambda self, loss: passes["backward"].append(0) or backward(self, loss))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_: pytest.fail("a gradient of its own"))
+    recipe = Recipe.of(
+        {
+            "model": {"name": "separable_resnet", "depth": 1, "width": 4, "multiplier": 2},
+            "data": {"name": "photos", "part": 150},
+            "scheme": {"name": "free", "replays": 3, "eps": "8/255"},
+            "schedule": {"name": "multistep", "milestones": [1]},
+            "epochs": 2,
+            "batch": 64,
+        }
+    )
+    run = train(recipe, compute=Compute(device="cpu"), runs=tmp_path)
+    numbers, targets = zip(*passes["forward"], strict=True)
+    assert list(numbers) == list(range(2 * 3 * 3)) and len(passes["backward"]) == 18
+    assert all(targets[i] == targets[i - i % 3] for i in numbers)  # each batch three times in a row
+    assert [len(one) for one in targets[:9:3]] == [64, 64, 22]
+    # A replay is a step of the schedule: the rate falls after an epoch of nine.
+    lines = [line.split(",") for line in (run.folder / "log.csv").read_text().splitlines()[1:]]
+    assert [(line[1], float(line[2])) for line in lines] == [("9", 0.1), ("9", pytest.approx(0.01))]
+    delta = torch.load(run.folder / "checkpoint.pt", weights_only=True)["memory"]["delta"]
+    assert delta.shape == (64, 3, 32, 32)
+    assert 0 < delta.abs().max().item() <= EPS * (1 + 1e-6) and math.isfinite(delta.sum().item())
