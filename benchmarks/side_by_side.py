@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import time
@@ -38,17 +39,30 @@ class Pair:
     note: str = ""
 
 
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a reader of ``--json FILE``, ``--quick`` and ``--threads N``, to which a benchmark may add its own."""
+    reader = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--json", type=Path, help="write the comparisons to this file")
+    reader.add_argument("--quick", action="store_true", help="few rounds on small inputs: a check, no measurement")
+    reader.add_argument("--threads", type=int, default=2, help="threads of torch; 2 unless told otherwise")
+    return reader
+
+
 def options(description: str) -> argparse.Namespace:
     """Read ``--json FILE``, ``--quick`` and ``--threads N`` from the command line."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, help="write the comparisons to this file")
-    parser.add_argument("--quick", action="store_true", help="few rounds on small inputs: a check, no measurement")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch; 2 unless told otherwise")
-    return parser.parse_args()
+    return parser(description).parse_args()
 
 
-def time_rounds(variants: Mapping[str, Callable[[], object]], rounds: int, seed: int = 0) -> dict[str, list[float]]:
+def time_rounds(
+    variants: Mapping[str, Callable[[], object]], rounds: int, seed: int = 0, budget: float = math.inf
+) -> dict[str, list[float]]:
     """Run every variant once per round, in an order drawn anew each round, after one round that is not counted.
+
+    Args:
+        variants: What is run, by name.
+        rounds: How many are counted.
+        seed: Of the orders.
+        budget: Seconds after which no round begins; a first round that used them up is counted.
 
     Returns:
         Seconds per variant, one number a round.
@@ -56,14 +70,16 @@ def time_rounds(variants: Mapping[str, Callable[[], object]], rounds: int, seed:
     order = list(variants)
     times: dict[str, list[float]] = {name: [] for name in variants}
     chance = random.Random(seed)
+    begin = time.perf_counter()
     for count in range(rounds + 1):
+        if count and time.perf_counter() - begin > budget:
+            break
         chance.shuffle(order)
         for name in order:
             start = time.perf_counter()
             variants[name]()
-            if count:
-                times[name].append(time.perf_counter() - start)
-    return times
+            times[name].append(time.perf_counter() - start)
+    return {name: values[1:] or values for name, values in times.items()}
 
 
 def compare(pair: Pair, measured: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:

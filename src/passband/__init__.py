@@ -10,7 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from passband.attacks.gradient_sign import FGSM, PGD
+    from passband.attacks.auto_pgd import APGD, APGDT
+    from passband.attacks.carlini_wagner import CW
+    from passband.attacks.evaluate import robust_accuracy
+    from passband.attacks.fab import FAB
+    from passband.attacks.gradient_length import PGDL2
+    from passband.attacks.gradient_sign import BIM, FFGSM, FGSM, PGD
+    from passband.attacks.noise import GN
+    from passband.attacks.square import Square
+    from passband.attacks.standard import Standard
+    from passband.attacks.trades import TPGD
     from passband.core.answer import Answer
     from passband.core.band import Band
     from passband.core.errors import PassbandError
@@ -20,29 +29,53 @@ if TYPE_CHECKING:
     from passband.weights.learn import learn
 
 _HOMES = {
+    "APGD": "passband.attacks.auto_pgd",
+    "APGDT": "passband.attacks.auto_pgd",
+    "BIM": "passband.attacks.gradient_sign",
+    "CW": "passband.attacks.carlini_wagner",
+    "FAB": "passband.attacks.fab",
+    "FFGSM": "passband.attacks.gradient_sign",
+    "FGSM": "passband.attacks.gradient_sign",
+    "GN": "passband.attacks.noise",
+    "PGD": "passband.attacks.gradient_sign",
+    "PGDL2": "passband.attacks.gradient_length",
+    "TPGD": "passband.attacks.trades",
     "Answer": "passband.core.answer",
     "Band": "passband.core.band",
-    "FGSM": "passband.attacks.gradient_sign",
-    "PGD": "passband.attacks.gradient_sign",
     "PassbandError": "passband.core.errors",
     "Recipe": "passband.core.recipe",
+    "Square": "passband.attacks.square",
+    "Standard": "passband.attacks.standard",
     "create": "passband.models.create",
     "learn": "passband.weights.learn",
     "load": "passband.sweeps.probing",
     "probe": "passband.sweeps.probing",
+    "robust_accuracy": "passband.attacks.evaluate",
 }
 
 __all__ = [
+    "APGD",
+    "APGDT",
+    "BIM",
+    "CW",
+    "FAB",
+    "FFGSM",
     "FGSM",
+    "GN",
     "PGD",
+    "PGDL2",
+    "TPGD",
     "Answer",
     "Band",
     "PassbandError",
     "Recipe",
+    "Square",
+    "Standard",
     "create",
     "learn",
     "load",
     "probe",
+    "robust_accuracy",
 ]
 
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from passband.attacks.evaluate import robust_accuracy
-from passband.attacks.gradient_sign import FGSM, PGD, PRESETS
+from passband.attacks import evaluate, shards
+from passband.attacks.auto_pgd import APGD
+from passband.attacks.carlini_wagner import CW
+from passband.attacks.cascade import STANDS, WRONG, Verdict, cascade
+from passband.attacks.evaluate import RobustAccuracy, robust_accuracy
+from passband.attacks.fab import FAB
+from passband.attacks.gradient_length import PGDL2
+from passband.attacks.gradient_sign import FGSM, PGD
+from passband.attacks.noise import GN
+from passband.attacks.pool import Outcome, pooled
+from passband.attacks.registry import Attack
+from passband.attacks.search import Rows
+from passband.attacks.smallest import SmallestPGD
+from passband.attacks.square import Square
+from passband.attacks.trades import TPGD
+from passband.attacks.walk import Walk
 from passband.core.errors import PassbandError
 from passband.core.statistics import wilson
+from passband.models.state import frozen
 
 EPS = (0.0, 1 / 255, 4 / 255, 16 / 255)
 
@@ -39,12 +58,12 @@ def cut(images: Tensor, targets: Tensor, size: int) -> list[tuple[Tensor, Tensor
     return list(zip(images.split(size), targets.split(size), strict=True))
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=5)], ids=str)
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=5)], ids=lambda attack: type(attack).__name__)
 def test_same_verdicts_at_every_batch_size_and_order(attack: FGSM | PGD) -> None:
     model, images, targets = problem()
     found = robust_accuracy(model, cut(images, targets, 90), attack, EPS, working_batch=16)
     assert found.accuracy[0] == found.clean.mean() == 80 / 90 and 0 < found.accuracy[2] < found.accuracy[1]
-    for size in (1, 7, 32):
+    for size in (1, 7):
         other = robust_accuracy(model, cut(images, targets, size), attack, EPS, working_batch=16)
         assert np.array_equal(other.correct, found.correct)
     order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
@@ -54,17 +73,27 @@ def test_same_verdicts_at_every_batch_size_and_order(attack: FGSM | PGD) -> None
 
 def test_only_images_that_are_right_are_attacked() -> None:
     model, images, targets = problem()
-    attacked: list[Tensor] = []
+    asked: list[Tensor] = []
 
-    class Watched(FGSM):
+    @dataclass(frozen=True)
+    class Watched:
+        """An attack that cannot be taken apart: it gets whole batches."""
+
+        mode: Literal["eval"] = "eval"
+
         def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            attacked.append(images)
-            return super().__call__(model, images, labels)
+            asked.append(images)
+            return FGSM(4 / 255)(model, images, labels)
+
+        def at(self, eps: float, *, scale: bool = True) -> Watched:
+            return self
 
     found = robust_accuracy(model, cut(images, targets, 90), Watched(), [4 / 255], working_batch=20)
-    assert [len(batch) for batch in attacked] == [20, 20, 20, 20]
-    assert torch.equal(torch.cat(attacked), images[torch.from_numpy(found.clean)])
+    assert [len(batch) for batch in asked] == [20, 20, 20, 20]
+    assert torch.equal(torch.cat(asked), images[torch.from_numpy(found.clean)])
     assert not found.correct[0][~found.clean].any()
+    same = robust_accuracy(model, cut(images, targets, 90), FGSM(), [4 / 255], working_batch=20)
+    assert np.array_equal(same.correct, found.correct) and np.allclose(same.linf, found.linf)
 
 
 def test_intervals_are_wilsons() -> None:
@@ -92,6 +121,8 @@ def test_model_is_left_as_it_was() -> None:
         (lambda x, y: ([(x, y + 4)], FGSM(), [0.1]), "labels lie in 0 to 3"),
         (lambda x, y: ([(x, y)], FGSM(), [4]), "write 4/255"),
         (lambda x, y: ([(x, y)], PGD(mode="train"), [0.1]), "evaluation mode"),
+        (lambda x, y: ([(x, y)], [], [0.1]), "there is no attack"),
+        (lambda x, y: ([(x, y)], [PGD(), PGD(0.1)]), "different eps"),
     ],
 )
 def test_refuses(change, message: str) -> None:
@@ -100,31 +131,220 @@ def test_refuses(change, message: str) -> None:
         robust_accuracy(model, *change(images, targets))
 
 
-def test_alpha_keeps_its_share_of_eps() -> None:
-    assert PGD(0.2, alpha=0.05).at(0.4) == PGD(0.4, alpha=0.1)
-    assert PGD(0.2, alpha=0.05).at(0.4, scale=False) == PGD(0.4, alpha=0.05)
-    assert PGD(0.2, alpha=None).at(0.4).step == 0.1
-    assert {name: round(pgd.eps / pgd.step, 9) for name, pgd in PRESETS.items()} == {
-        "adversarial-focus": 4,
-        "high-frequency": 30,
-        "spatial-mixing": 2,
-    }
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps is 1 or more"),
-        ({"alpha": 2}, "alpha lies in 0 to 1"),
-        ({"alpha": 0}, "not move"),
-    ],
+MANY = (
+    PGD(steps=6),
+    PGDL2(1.0, alpha=None, steps=6),
+    APGD(steps=6),
+    CW(steps=8, c=20),
+    Square(n_queries=25),
+    FAB(steps=4),
+    TPGD(),
 )
-def test_pgd_refuses(options: dict[str, float], message: str) -> None:
-    with pytest.raises(PassbandError, match=message):
-        PGD(**options)
 
 
-def test_random_start_has_its_seed() -> None:
+@pytest.mark.parametrize("attack", MANY, ids=lambda attack: type(attack).__name__)
+@pytest.mark.parametrize("verdict", ["any", "last"])
+def test_every_search_gives_the_same_bits_however_it_is_cut(attack: Attack, verdict: Verdict) -> None:
     model, images, targets = problem()
-    first, again, other = (PGD(steps=1, seed=seed)(model, images, targets) for seed in (0, 0, 1))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(1))
+    eps = [0.2 if isinstance(attack, PGDL2) else 3 / 255]
+
+    def measured(images: Tensor, targets: Tensor, size: int) -> RobustAccuracy:
+        return robust_accuracy(model, cut(images, targets, size), attack, eps, working_batch=16, verdict=verdict)
+
+    one, other = measured(images, targets, 90), measured(images[order], targets[order], 7)
+    assert 0 < one.accuracy[0] < one.clean.mean() and not one.batch_dependence
+    for name in ("fell_to", "prediction", "l2", "linf", "queries"):
+        assert np.array_equal(getattr(one, name)[:, order.numpy()], getattr(other, name)), name
+
+
+def test_last_verdict_is_that_of_the_plain_call() -> None:
+    model, images, targets = problem()
+    attack = PGD(4 / 255, steps=5)
+    adversarial = attack(model, images, targets)
+    predicted = model.eval()(adversarial).argmax(1)
+    found = robust_accuracy(model, cut(images, targets, 32), attack, verdict="last", folding=False)
+    right = found.clean
+    assert found.eps == (4 / 255,)
+    assert np.array_equal(found.correct[0], right & (predicted == targets).numpy())
+    assert np.array_equal(found.prediction[0][right], predicted.numpy()[right])
+    change = (adversarial - images).detach()
+    assert np.allclose(found.l2[0][right], change.flatten(1).norm(dim=1).numpy()[right], atol=1e-5)
+    assert np.allclose(found.linf[0][right], change.abs().flatten(1).amax(1).numpy()[right], atol=1e-6)
+    assert (found.queries[0][right] == 5).all() and (found.queries[0][~right] == 0).all()
+
+
+def test_any_verdict_breaks_more_and_asks_less() -> None:
+    model, images, targets = problem()
+    attack = PGD(4 / 255, steps=10)
+    some, last = (robust_accuracy(model, cut(images, targets, 90), attack, verdict=v) for v in ("any", "last"))
+    assert not (some.correct & ~last.correct).any()
+    assert some.queries.sum() < last.queries.sum() == 10 * last.clean.sum()
+    assert (some.verdict, last.verdict) == ("any", "last")
+
+
+def test_what_the_model_refutes_goes_on() -> None:
+    """A faster form that errs everywhere proposes at once; the model itself decides, and the search goes on."""
+    model, images, targets = problem()
+    model.eval()
+    right = model(images).argmax(1) == targets
+    images, targets = images[right], targets[right]
+
+    class Liar(nn.Module):
+        """Answers a class that is not there, whatever it sees."""
+
+        def __init__(self, honest: nn.Module) -> None:
+            super().__init__()
+            self.honest = honest
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = self.honest(images)
+            return torch.cat((logits, logits[:, :1] + 1e4), 1)
+
+    outcome, search = Outcome.of(len(images)), PGD(2 / 255, steps=4).search()
+    with frozen(model):
+        found = pooled(search, Liar(model), model, images, targets, model(images), outcome, size=16, early=True)
+        assert sorted(found) == list(range(len(images)))
+    assert torch.equal(outcome.stands, outcome.prediction == targets) and 0 < int(outcome.stands.sum()) < len(images)
+    assert (outcome.queries[outcome.stands] == 4).all() and (outcome.queries[~outcome.stands] > 0).all()
+
+
+def test_worst_case_asks_each_attack_about_what_still_stands() -> None:
+    model, images, targets = problem()
+    batches = cut(images, targets, 90)
+    attacks = (FGSM(), PGD(steps=10), Square(n_queries=20))
+    found = robust_accuracy(model, batches, attacks, [0, 3 / 255])
+    alone = [robust_accuracy(model, batches, attack, [0, 3 / 255]) for attack in attacks]
+    worst = alone[0].correct & alone[1].correct & alone[2].correct
+    assert np.array_equal(found.correct, worst)
+    assert found.after(0)[1] == alone[0].accuracy[1] and found.after(2) == found.accuracy
+    assert found.after(0)[1] >= found.after(1)[1] >= found.after(2)[1]
+    assert np.array_equal(found.fell_to[1] == 0, alone[0].clean & ~alone[0].correct[1])
+    assert set(found.fell_to[0]) == {STANDS, WRONG}
+
+
+def test_unbounded_attacks_have_one_verdict_and_smallest_ones_a_curve() -> None:
+    model, images, targets = problem()
+    batches = cut(images, targets, 45)
+    noise = robust_accuracy(model, batches, GN(0.3), [0, 1 / 255, 8 / 255])
+    assert np.array_equal(noise.correct[1], noise.correct[2]) and noise.accuracy[1] < noise.accuracy[0]
+    assert robust_accuracy(model, batches, GN(0.3)).eps == (float("inf"),)
+    smallest = robust_accuracy(model, batches, SmallestPGD(steps=5), [0, 1 / 255, 4 / 255, 1.0])
+    broken = smallest.linf[3] > 0
+    for row, eps in zip(smallest.correct[1:], smallest.eps[1:], strict=True):
+        assert np.array_equal(row, smallest.clean & (~broken | (smallest.linf[3] > eps)))
+
+
+def test_targeted_attacks_lead_to_the_least_likely_class() -> None:
+    model, images, targets = problem()
+    found = robust_accuracy(model, cut(images, targets, 90), PGD(targeted=True, steps=20), [32 / 255])
+    goals = model.eval()(images).argmin(1).numpy()
+    fell = found.clean & ~found.correct[0]
+    assert fell.any() and np.array_equal(found.prediction[0][fell], goals[fell])
+
+
+def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, targets = problem()
+    monkeypatch.setattr(shards, "BYTES", 30 * images[0].nbytes)
+    whole = robust_accuracy(model, cut(images, targets, 10), PGD(steps=5), [2 / 255, 4 / 255])
+    done: list[int] = []
+
+    def stop(*arguments: Any) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return cascade(*arguments)
+
+    monkeypatch.setattr(evaluate, "cascade", stop)
+    with pytest.raises(KeyboardInterrupt):
+        robust_accuracy(model, cut(images, targets, 10), PGD(steps=5), [2 / 255, 4 / 255], resume=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    done.clear()
+    again = robust_accuracy(model, cut(images, targets, 10), PGD(steps=5), [2 / 255, 4 / 255], resume=tmp_path)
+    assert len(done) == 1
+    for name in ("clean", "fell_to", "prediction", "l2", "linf", "queries"):
+        assert np.array_equal(getattr(again, name), getattr(whole, name))
+    done.clear()
+    robust_accuracy(model, cut(images, targets, 10), PGD(steps=6), [2 / 255], resume=tmp_path)  # another question
+    assert len(done) == 2 or len(done) == 3
+    next(tmp_path.iterdir()).write_bytes(b"no")
+    with pytest.raises(PassbandError, match="damaged; remove"):
+        for steps in (5, 6):
+            robust_accuracy(model, cut(images, targets, 10), PGD(steps=steps), [2 / 255, 4 / 255], resume=tmp_path)
+
+
+def _doubts(model: nn.Module, *attacks: Attack, eps: float = 4 / 255) -> set[str]:
+    _, images, targets = problem()
+    with torch.no_grad():
+        targets = model.eval()(images).argmax(1)
+    return {doubt.name for doubt in robust_accuracy(model, cut(images, targets, 90), attacks, [eps]).doubts}
+
+
+def test_doubts() -> None:
+    plain = problem()[0].eval()
+    assert _doubts(plain, PGD(steps=10)) == set()
+    assert "softmax" in _doubts(nn.Sequential(plain, nn.Softmax(1)), PGD(steps=2))
+
+    class Rounded(nn.Module):
+        """Sees pixels rounded to an eighth: no gradient, yet a random search can fool it."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return plain((images * 8).round() / 8)
+
+    assert _doubts(Rounded(), PGD(steps=2), Square(n_queries=60), eps=32 / 255) == {"zero gradient", "black box wins"}
+
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return plain(images) + torch.randn(len(images), 4)
+
+    assert "random model" in _doubts(Noisy(), PGD(steps=2))
+
+    class Away(Walk):
+        """Walks down where it should climb."""
+
+        def losses(self, logits: Tensor, rows: Rows) -> Tensor:
+            self.__dict__.setdefault("seen", []).append(1)
+            return super().losses(logits, rows) * (1 if len(self.__dict__["seen"]) == 1 else -1)
+
+    @dataclass(frozen=True)
+    class Lost(PGD):
+        def search(self) -> Walk:
+            plan = super().search()
+            return Away(**{name: getattr(plan, name) for name in ("threat", "alpha", "steps")})
+
+    assert "loss fell" in _doubts(plain, Lost(steps=3))
+
+
+def test_batch_dependence_is_said() -> None:
+    model, images, targets = problem()
+    batches = cut(images, targets, 45)
+    (why,) = robust_accuracy(model, batches, CW(steps=5, compat="torchattacks-3.5.1")).batch_dependence
+    assert why == "CW couples the images of a batch"
+    model[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    said = robust_accuracy(model, batches, FGSM(), [0.01]).batch_dependence
+    assert "the model normalizes by the statistics of each batch" in said
+
+
+def test_coupled_attacks_get_the_callers_batches() -> None:
+    model, images, targets = problem()
+    attack = CW(steps=6, c=20, compat="torchattacks-3.5.1")
+    found = robust_accuracy(model, cut(images, targets, 45), attack, folding=False)
+    model.eval()
+    points = torch.cat([attack(model, *batch) for batch in cut(images, targets, 45)])
+    assert np.array_equal(found.correct[0], found.clean & (model(points).argmax(1) == targets).numpy())
+
+
+def test_an_attack_must_return_images() -> None:
+    @dataclass(frozen=True)
+    class Broken:
+        mode: Literal["eval"] = "eval"
+
+        def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+            return images + 1
+
+        def at(self, eps: float, *, scale: bool = True) -> Broken:
+            return self
+
+    model, images, targets = problem()
+    with pytest.raises(PassbandError, match="Broken must return as many images in"):
+        robust_accuracy(model, cut(images, targets, 90), Broken(), [0.1])

@@ -95,8 +95,11 @@ def _run(
         return everything.take(on)
     outcome, images, labels = Outcome.of(len(on)), shard.images[on], labels[on]
     if isinstance(attack, Searching):
-        early = verdict == "any" and getattr(attack, "minimal", None) is None
-        judged = pooled(attack.search(), form, model, images, labels, logits[on], outcome, size=size, early=early)
+        smallest = getattr(attack, "minimal", None) is not None
+        early = verdict == "any" and not smallest
+        # A bisection ends so near to the boundary that only the model itself can say on which side.
+        proposes = model if smallest else form
+        judged = pooled(attack.search(), proposes, model, images, labels, logits[on], outcome, size=size, early=early)
     else:
         sizes = [part.stop - part.start for part in chunks(len(on), size)]
         judged = attacked(attack, form, model, images, labels, outcome, size=size, batches=sizes, targeted=targeted)

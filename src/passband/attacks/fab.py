@@ -36,13 +36,12 @@ class FAB:
     together stay in phase, and then the second query computes no gradient.
 
     **Source**: Croce and Hein, *Minimally distorted adversarial examples with a fast adaptive boundary attack*,
-    algorithm 1 and section 2 (the projections: equations 6 to 8); the class after class of ``multi_targeted`` is
-    FAB-T of *Reliable evaluation of adversarial robustness*, section 4. Arguments and defaults as torchattacks
-    3.5.1.
+    algorithm 1; ``multi_targeted`` is the targeted FAB of their *Reliable evaluation of adversarial robustness*,
+    AutoAttack. Arguments and defaults as torchattacks 3.5.1.
     **Differs**: as in AutoAttack and torchattacks, the final search along a line is left out. The points that
     gradients are taken at count as well when the model errs on them. The projections find their multiplier by
-    Newton's method, which is exact on a piecewise linear function, rather than by sorting. Restarts, and classes,
-    go on from success to look for nearer points, and an image that the model errs on untouched is its own answer.
+    Newton's method, which is exact on a piecewise linear function, rather than by sorting. Restarts and classes
+    go on after a success, to look for nearer points. An image that the model errs on untouched is its own answer.
 
     Attributes:
         norm: The distance that is made small: ``"Linf"`` or ``"L2"``.
@@ -114,6 +113,11 @@ class FAB:
     def _period(self) -> int:
         """Answers per start."""
         return 2 * self.steps
+
+    @property
+    def period(self) -> int:
+        """Queries after which they repeat: a gradient, then logits alone."""
+        return 2
 
     def search(self) -> FAB:
         """Return how it searches, which is itself."""
@@ -226,7 +230,7 @@ def onto_plane(points: Images, gap: Each, slope: Images, norm: Norm) -> Images:
     moves by min(λ·m, its room), with m = 1 in L∞ and \\|slope\\| in L2: what that gains is piecewise linear and
     concave in λ, so Newton's method climbs to the root from 0 and stops exactly at it, after a few rounds.
 
-    **Source**: Croce and Hein, equations 6 to 8.
+    **Source**: Croce and Hein, the projections onto a hyperplane and the box, which sort the pixels instead.
 
     Args:
         points: [B, C, H, W] in [0, 1].

@@ -123,14 +123,18 @@ def pooled(
     active = _begun(attack, images, labels, clean, queue[:0])
     back = active
     waiting: list[_Candidate] = []
+    # An attack whose questions alternate between kinds says after how many they repeat: rows that keep step save
+    # the gradients that only some kinds need.
+    period, turn = getattr(attack, "period", 1), 0
     while True:
         free = size - len(active)
         if free and len(back):
             active, back = active.joined(back.first(free)), back.after(free)
-        elif free and len(queue):
+        elif free and len(queue) and (turn % period == 0 or not len(active)):
             active, queue = active.joined(_begun(attack, images, labels, clean, queue[:free])), queue[free:]
         if len(active):
             active, candidate = _one_query(attack, fast, active, size, early)
+            turn = turn + 1 if len(active) else 0
             if len(candidate.group):
                 waiting.append(candidate)
         if sum(len(one.group) for one in waiting) >= size or (waiting and not (len(active) or len(back) or len(queue))):

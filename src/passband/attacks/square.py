@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,9 +24,6 @@ HALVED, OF = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), 10_000
 GRID = 5
 """Bumps along a side at the start in L2."""
 
-Each = Int[Tensor, " batch"]
-Offsets = Int[Tensor, "batch length"]
-
 
 @ATTACKS.register("square")
 @dataclass(frozen=True)
@@ -39,9 +36,10 @@ class Square:
 
     **Source**: Andriushchenko et al., *Square Attack*, algorithms 1 to 3, section 3.4 for L2; arguments and
     defaults as torchattacks 3.5.1.
-    **Differs**: each image draws squares of its own, where torchattacks moves one square through the whole batch;
-    a square may lie at the far edges too, as in the paper. The area is halved after query 500 as well, as in the
-    authors' code and torchattacks, which the paper's list lacks. The start counts as the first of ``n_queries``.
+    **Differs**: the area is halved after query 500 too, as in the authors' code and torchattacks, which the
+    paper's list lacks. From torchattacks: each image draws squares of its own, not one for the whole batch; squares
+    reach the last line and column, as in the paper; the start is the first of ``n_queries``; in L2 the energy of
+    windows is kept per channel, as in the paper; where nothing succeeds the best point comes back, not the image.
 
     Attributes:
         norm: The ball: ``"Linf"`` or ``"L2"``.
@@ -49,7 +47,7 @@ class Square:
         n_queries: Queries per restart, 1 or more.
         n_restarts: Restarts, 1 or more.
         p_init: Share of the image's area in the first squares, above 0 and at most 1. The paper takes 0.05 for
-            L∞ and 0.1 for L2, and more for robust networks.
+            L∞ and 0.1 for L2, and more against robust networks.
         loss: What should fall: the ``"margin"`` of the label over the best other class, or minus the
             cross-entropy (``"ce"``); in a targeted attack the negative of either.
         resc_schedule: Stretch the schedule of the area from 10,000 queries to ``n_queries``.
@@ -71,6 +69,7 @@ class Square:
     seed: int = 0
     targeted: bool = False
     mode: Mode = "eval"
+    black_box: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         threat_of(self.norm, self.eps)
@@ -121,7 +120,7 @@ class Square:
         """Return this attack at another ε, of which its changes are shares."""
         return replace(self, eps=eps)
 
-    def side(self, turn: Each, height: int, width: int) -> Each:
+    def side(self, turn: Int[Tensor, " batch"], height: int, width: int) -> Int[Tensor, " batch"]:
         """Return the side of the square that each row tries, in pixels.
 
         Args:
@@ -161,8 +160,8 @@ class Square:
         """Return the best points."""
         return rows.memory["best"]
 
-    def _loss(self, logits: Float[Tensor, "batch classes"], labels: Labels) -> Float[Tensor, " batch"]:
-        """Return what should fall: 0 or less is a success where it is the margin."""
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what should fall, [B]."""
         if self.loss == "ce":
             loss = -functional.cross_entropy(logits, labels, reduction="none")
         else:
@@ -170,127 +169,118 @@ class Square:
             loss = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -math.inf).amax(1)
         return -loss if self.targeted else loss
 
-    def _started(self, rows: Rows, step: Each) -> Images:
+    def _started(self, rows: Rows, step: Tensor) -> Tensor:
         images, keys = rows.images, fork(rows.keys, step)
         if self.norm == "Linf":
-            signs = _signs(uniform(keys, torch.Size([images.shape[1], 1, images.shape[3]])), images)
+            signs = _signs(uniform(keys, torch.Size([images.shape[1], 1, images.shape[3]])), images.dtype)
             return torch.add(images, signs, alpha=self.eps).clamp_(0, 1)
-        change = _grid(keys, images)
-        return torch.add(images, self.threat.direction(change), alpha=self.eps).clamp_(0, 1)
+        return torch.add(images, self.threat.direction(_grid(keys, images)), alpha=self.eps).clamp_(0, 1)
 
-    def _proposed(self, rows: Rows, step: Each) -> Images:
+    def _proposed(self, rows: Rows, step: Tensor) -> Tensor:
         turn = step % self.n_queries
-        side = self.side(turn, *rows.images.shape[2:])
         propose = self._squared if self.norm == "Linf" else self._bumped
-        points = propose(rows, fork(rows.keys, step), side)
+        points = propose(rows, fork(rows.keys, step), self.side(turn, *rows.images.shape[2:]))
         if self.n_restarts > 1 and bool((turn == 0).any()):
             points = torch.where((turn == 0).view(-1, 1, 1, 1), self._started(rows, step), points)
         return points
 
-    def _squared(self, rows: Rows, keys: Each, side: Each) -> Images:
+    def _squared(self, rows: Rows, keys: Tensor, side: Tensor) -> Tensor:
         """Push a square by ±2ε, per channel, and back into the ball, so into a corner of it (algorithm 2)."""
         images = rows.images
-        numbers = uniform(keys, torch.Size([2 + images.shape[1]]))
-        y, x = _placed(numbers[:, :2], side, images)
-        push = _signs(numbers[:, 2:, None, None], images) * _within(x, side)[:, None, None]
+        _, channels, height, width = images.shape
+        numbers = uniform(keys, torch.Size([2 + channels]))
+        lines = _within(_placed(numbers[:, 0], side, height), side).to(images.dtype)
+        columns = _within(_placed(numbers[:, 1], side, width), side)
+        push = _signs(numbers[:, 2:, None, None], images.dtype) * columns[:, None, None]
         if images.is_contiguous(memory_format=torch.channels_last):
             # Operands whose layouts differ are added one by one: ten times slower.
             push = push.contiguous(memory_format=torch.channels_last)
-        lines = _within(y, side).to(images.dtype)[:, None, :, None]
-        pushed = torch.addcmul(rows.memory["best"], push, lines, value=2 * self.eps)
+        pushed = torch.addcmul(rows.memory["best"], push, lines[:, None, :, None], value=2 * self.eps)
         return self.threat.project(pushed, images)
 
-    def _bumped(self, rows: Rows, keys: Each, side: Each) -> Images:
+    def _bumped(self, rows: Rows, keys: Tensor, side: Tensor) -> Tensor:
         """Add a bump to what one window has, at the energy of that window, of another and of none (algorithm 3)."""
         images = rows.images
-        channels = images.shape[1]
+        _, channels, height, width = images.shape
         numbers = uniform(keys, torch.Size([5 + channels]))
-        y, x = _placed(numbers[:, :2], side, images)
-        one = _window(y, x, side).to(images.dtype)
-        both = _window(*_placed(numbers[:, 2:4], side, images), side).to(images.dtype).maximum(one)
+        y, x = _placed(numbers[:, 0], side, height), _placed(numbers[:, 1], side, width)
+        y2, x2 = _placed(numbers[:, 2], side, height), _placed(numbers[:, 3], side, width)
+        one = (_within(y, side)[:, None, :, None] & _within(x, side)[:, None, None]).to(images.dtype)
+        two = (_within(y2, side)[:, None, :, None] & _within(x2, side)[:, None, None]).to(images.dtype)
         change = (rows.memory["best"] - images).contiguous()
         unused = (self.eps**2 - _length(change, (1, 2, 3)).square_()).clamp_(min=0)
-        taken = change * both
+        taken = change * one.maximum(two)
         energy = _length(taken).square_() + unused / channels
-        bump = _bumps(y, x, side, numbers[:, 4] < 0.5, images)
-        fresh = torch.addcmul(_unit(change * one), _unit(bump), _signs(numbers[:, 5:, None, None], images))
+        bump = _bumps(y, x, side, numbers[:, 4] < 0.5, images.dtype)
+        signs = _signs(numbers[:, 5:, None, None], images.dtype)
+        fresh = torch.addcmul(_unit(change * one), _unit(bump), signs)
         # The energies add up to eps² but for rounding, which must not add up over the queries.
         change = self.threat.ball(torch.addcmul(change - taken, _unit(fresh), energy.sqrt_()))
         return torch.add(images, change).clamp_(0, 1)
 
 
-def _signs(numbers: Tensor, images: Images) -> Tensor:
+def _signs(numbers: Tensor, dtype: torch.dtype) -> Tensor:
     """Return ±1 from numbers in [0, 1)."""
-    return (numbers < 0.5).to(images.dtype).mul_(2).sub_(1)
+    return (numbers < 0.5).to(dtype).mul_(2).sub_(1)
 
 
-def _length(change: Images, dim: tuple[int, ...] = (2, 3)) -> Tensor:
+def _length(change: Tensor, dim: tuple[int, ...] = (2, 3)) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(change, dim=dim, keepdim=True)
     return length
 
 
-def _unit(change: Images) -> Images:
+def _unit(change: Tensor) -> Tensor:
     """Return each channel at length 1; one that is zero stays."""
     return change / _length(change).clamp_(min=1e-30)
 
 
-def _placed(numbers: Float[Tensor, "batch 2"], side: Each, images: Images) -> tuple[Offsets, Offsets]:
-    """Place a window per row; return how far each line [B, H] and each column [B, W] lies from its first one."""
-    offsets = []
-    for number, length in zip(numbers.unbind(1), images.shape[2:], strict=True):
-        first = (number * (length - side + 1)).to(torch.int64)
-        offsets.append(torch.arange(length, device=images.device) - first[:, None])
-    return offsets[0], offsets[1]
+def _placed(number: Tensor, side: Tensor, length: int) -> Tensor:
+    """Place an interval per row; return how far each of ``length`` places lies from its first one, [B, length]."""
+    first = (number * (length - side + 1)).to(torch.int64)
+    return torch.arange(length, device=side.device) - first[:, None]
 
 
-def _within(offsets: Offsets, side: Each) -> Bool[Tensor, "batch length"]:
+def _within(offsets: Tensor, side: Tensor) -> Tensor:
     return (offsets >= 0) & (offsets < side[:, None])
 
 
-def _window(y: Offsets, x: Offsets, side: Each) -> Bool[Tensor, "batch 1 height width"]:
-    return (_within(y, side)[:, :, None] & _within(x, side)[:, None])[:, None]
-
-
-def _bumps(
-    y: Offsets, x: Offsets, side: Each, turned: Bool[Tensor, " batch"], images: Images
-) -> Float[Tensor, "batch 1 height width"]:
+def _bumps(y: Tensor, x: Tensor, side: Tensor, turned: Tensor, dtype: torch.dtype) -> Tensor:
     """Return two bumps in a window, one up and one down, above each other or, turned, beside each other.
 
-    A bump's height is Σ 1/j² from its ring to the outermost one, j = 1 at its middle.
+    A bump's height is Σ 1/j² from its ring to the outermost one, where the middle is ring 1.
 
-    **Source**: equation 2.
+    **Source**: section 3.4, without its normalization.
 
     Args:
-        y: Of each line, from the window's first one.
-        x: Of each column, from the window's first one.
-        side: Of the window.
-        turned: Whether the bumps lie beside each other.
-        images: Whose type and device to take.
+        y: How far each line lies from the window's first one, int64 [B, H].
+        x: The same of the columns, int64 [B, W].
+        side: Of the window, int64 [B].
+        turned: Whether the bumps lie beside each other, bool [B].
+        dtype: Of what comes out, [B, 1, H, W].
     """
-    half = side[:, None] // 2
-    lines, columns = _halves(y, side, ~turned), _halves(x, side, turned)
-    ring = torch.maximum(lines[0][:, :, None], columns[0][:, None]).minimum(half[:, None] + 1)
-    longest = max(images.shape[2:]) // 2 + 1
-    squares = torch.arange(1, longest + 1, device=images.device, dtype=images.dtype).pow_(-2)
+    outermost = side[:, None] // 2 + 1
+    (far_y, sign_y), (far_x, sign_x) = _halves(y, side, ~turned), _halves(x, side, turned)
+    ring = torch.maximum(far_y[:, :, None], far_x[:, None]).minimum(outermost[:, None])
+    longest = max(y.shape[1], x.shape[1]) // 2 + 1
+    squares = torch.arange(1, longest + 1, device=y.device, dtype=dtype).pow_(-2)
     sums = functional.pad(squares.cumsum(0), (1, 0))
-    height = sums[half + 1][:, None] - sums[ring]
-    return (height * lines[1][:, :, None] * columns[1][:, None])[:, None]
+    height = sums[outermost][:, None] - sums[ring]
+    return (height * sign_y[:, :, None] * sign_x[:, None])[:, None]
 
 
-def _halves(offsets: Offsets, side: Each, split: Bool[Tensor, " batch"]) -> tuple[Offsets, Offsets]:
+def _halves(offsets: Tensor, side: Tensor, split: Tensor) -> tuple[Tensor, Tensor]:
     """Return the distance to the bump's middle, and 1 in a window, -1 in its second half if split, 0 outside."""
+    within = _within(offsets, side)
     side, half, split = side[:, None], side[:, None] // 2, split[:, None]
     second = split & (offsets >= half)
     middle = torch.where(split, torch.where(second, half + (side - half) // 2, half // 2), half)
-    sign = torch.where(second, -1, 1) * ((offsets >= 0) & (offsets < side))
-    return (offsets - middle).abs(), sign
+    return (offsets - middle).abs(), torch.where(second, -1, 1) * within
 
 
-def _grid(keys: Each, images: Images) -> Images:
+def _grid(keys: Tensor, images: Tensor) -> Tensor:
     """Tile the image with bumps, each turned and each channel's signed at random; of any length."""
     _, channels, height, width = images.shape
     tile = max(min(height, width) // GRID, 1)
-    side = keys.new_full((1,), tile)
     numbers = uniform(keys, torch.Size([1 + channels, height // tile, width // tile]))
     offsets = []
     for dim, length in ((2, height), (3, width)):
@@ -298,6 +288,6 @@ def _grid(keys: Each, images: Images) -> Images:
         cell = (place // tile).clamp_(0, length // tile - 1)
         numbers = numbers.index_select(dim, cell)
         offsets.append((place - cell * tile)[None])
-    y, x = offsets
-    upright, turned = (_bumps(y, x, side, torch.full_like(side, way, dtype=torch.bool), images) for way in (0, 1))
-    return torch.where(numbers[:, :1] < 0.5, turned, upright) * _signs(numbers[:, 1:], images)
+    side, ways = keys.new_full((2,), tile), torch.tensor([False, True], device=keys.device)
+    upright, turned = _bumps(offsets[0].expand(2, -1), offsets[1].expand(2, -1), side, ways, images.dtype)
+    return torch.where(numbers[:, :1] < 0.5, turned, upright) * _signs(numbers[:, 1:], images.dtype)

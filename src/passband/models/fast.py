@@ -69,11 +69,12 @@ def fast(
     if precision not in ("float32", "bf16"):
         raise PassbandError(f"the precision is float32 or bf16; got '{precision}'")
     with frozen(model), torch.no_grad():
-        expected = check_logits(model(sample), len(sample))
+        expected = check_logits(model(sample.contiguous()), len(sample))
     if precision == "bf16" and expected.dtype == torch.float64:
         raise PassbandError("bf16 needs a model of float32; this one is of float64: use model.float(), or float32")
     network, how = _network(model, sample, expected, folding)
-    module = _Quick(network, bf16=precision == "bf16")
+    layout = torch.channels_last if how["layout"] == "channels_last" else torch.contiguous_format
+    module = _Quick(network, layout, bf16=precision == "bf16")
     compile = compile and "not_copied" not in how
     if compile:
         network.compile()
@@ -85,13 +86,14 @@ def fast(
 
 
 class _Quick(nn.Module):
-    """Give a network's logits in float32 at least."""
+    """Give a network images in its layout, and its logits back in float32 at least."""
 
-    def __init__(self, network: nn.Module, bf16: bool) -> None:
+    def __init__(self, network: nn.Module, layout: torch.memory_format, bf16: bool) -> None:
         super().__init__()
-        self.network, self.bf16 = network, bf16
+        self.network, self.layout, self.bf16 = network, layout, bf16
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=self.layout)
         logits: Tensor
         if self.bf16:
             with torch.autocast(images.device.type, torch.bfloat16):
@@ -124,7 +126,7 @@ def _network(model: nn.Module, sample: Tensor, expected: Tensor, folding: bool) 
     except PassbandError as error:
         lent = _Lent(model)
         why: How = {"norms": count_norms(model), "folded": 0, "layout": "as it is", "not_copied": str(error)}
-        return lent, why | {"difference": _difference(lent, sample, expected)}
+        return lent, why | {"difference": _difference(lent, sample.contiguous(), expected)}
     how: How = {"norms": folded.norms, "folded": folded.folded}
     if folded.reason:
         how["unfolded"] = folded.reason
@@ -145,20 +147,20 @@ def _has_bf16() -> bool:
 
 def _laid_out(network: nn.Module, sample: Tensor, expected: Tensor) -> How:
     """Put the weights in the layout that the network's code takes, and say which and what comes out."""
-    _set_layout(network, torch.channels_last)
     try:
-        return {"layout": "channels_last", "difference": _difference(network, sample, expected)}
+        return {"layout": "channels_last", "difference": _difference_in(torch.channels_last, network, sample, expected)}
     except RuntimeError as error:  # what `view` raises of a tensor that lies otherwise than it counts on
-        _set_layout(network, torch.contiguous_format)
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return {"layout": "channels_first", "layout_kept": why, "difference": _difference(network, sample, expected)}
+    off = _difference_in(torch.contiguous_format, network, sample, expected)
+    return {"layout": "channels_first", "layout_kept": why, "difference": off}
 
 
-def _set_layout(network: nn.Module, layout: torch.memory_format) -> None:
-    """Lay the weights of 2-D convolutions out; what a convolution gives lies as its weight does."""
+def _difference_in(layout: torch.memory_format, network: nn.Module, sample: Tensor, expected: Tensor) -> float:
+    """Lay the network's weights out, which is how what its convolutions give will lie, and hold it to the model."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.to(memory_format=layout)
+    return _difference(network, sample.contiguous(memory_format=layout), expected)
 
 
 @torch.no_grad()

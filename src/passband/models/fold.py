@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,13 +105,16 @@ def frozen_copy(model: nn.Module) -> nn.Module:
         PassbandError: when the model cannot be copied.
     """
     try:
-        network = deepcopy(model)
+        with torch.no_grad():  # a scripted module clones its parameters as an operation like any other
+            network = deepcopy(model)
     except Exception as error:  # copying runs the __deepcopy__ of whatever the model holds
         line = (str(error).splitlines() or [""])[0]
         raise PassbandError(
             f"the model cannot be copied ({type(error).__name__}: {line}); keep what cannot be copied out of it"
         ) from error
-    return network.eval().requires_grad_(False)
+    for parameter in network.eval().parameters():  # one by one: a scripted module has no requires_grad_()
+        parameter.requires_grad_(False)
+    return network
 
 
 def _obstacle(model: nn.Module) -> str:
@@ -199,9 +203,12 @@ def _exact(tensor: Tensor | None) -> Any:
 class _Tracer(fx.Tracer):
     """Trace through everything but the layers that fold and what timm says not to trace through."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         # Functions that look at shapes, which a stand-in does not have.
         super().__init__(autowrap_functions=(parameter_free_shortcut, *get_notrace_functions()))
+        # fx looks for their names beside each forward; a decorated forward stands somewhere else.
+        files = {sys.modules.get(type(module).__module__) for module in model.modules()}
+        self._autowrap_search += [file for file in files if file is not None]
         self.leaves = {*TAKES, *get_notrace_modules()}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -213,7 +220,7 @@ def _traced(model: nn.Module) -> list[fx.Node]:
     _, _, *further = inspect.signature(type(model).forward).parameters.values()
     defaults = {one.name: one.default for one in further if one.default is not one.empty}
     with _unchecked_shapes():
-        return list(_Tracer().trace(model, defaults).nodes)
+        return list(_Tracer(model).trace(model, defaults).nodes)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Lab:
     def track(self, recipe: Recipe, name: str, options: Mapping[str, Any] | None = None) -> list[dict[str, Result]]:
         """Probe a recipe's run after each of its epochs; a probe thought of later needs no new training."""
         run = self.train(recipe, keep_epochs=True)
-        return [self.probe(run, name, options, epoch=epoch) for epoch in range(1, recipe.epochs + 1)]
+        return [self.probe(run, name, options, epoch=epoch) for epoch in range(1, run.metrics["epochs"] + 1)]
 
     def subject(self, run: Run, epoch: int | None = None) -> Subject:
         """Load a run's model."""
