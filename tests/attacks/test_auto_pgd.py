@@ -49,13 +49,13 @@ def attacks(norm: str) -> list[Attack]:
         APGD(norm, eps, n_restarts=2, loss="dlr"),
         APGD(norm, eps, targeted=True),
         APGD(norm, eps, targeted=True, loss="dlr"),
-        APGD(norm, eps, steps=4, eot_iter=3, n_restarts=2),
-        APGDT(norm, eps, steps=5, n_restarts=2, n_classes=4),
+        APGD(norm, eps, steps=4, eot_iter=2, n_restarts=2),
+        APGDT(norm, eps, steps=4, n_restarts=2, n_classes=3),
         APGD(norm, eps, band=Band.disc(3)),
     ]
 
 
-every_attack = pytest.mark.parametrize("attack", [*attacks("Linf"), *attacks("L2")], ids=str)
+every_attack = pytest.mark.parametrize("attack", [*attacks("Linf"), attacks("L2")[0], attacks("L2")[-1]], ids=str)
 
 
 # What is known on paper.
@@ -123,11 +123,11 @@ def test_worst_margin_of_two_planes_is_found(norm: str, eps: float) -> None:
 @pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.005), ("L2", 0.04)])
 def test_every_goal_is_tried(norm: str, eps: float) -> None:
     """Of five planes each goal's own worst margin is reached, so that an image stands just where all are above 0."""
-    model, images = Planes(5), central(64)
+    model, images = Planes(5), central(48)
     labels = predicted(model, images)
     stands = worst(model, images, labels, norm, eps) > 0
-    found = predicted(model, APGDT(norm, eps, steps=40)(model, images, labels)) == labels
-    assert 10 < int(stands.sum()) < 54 and torch.equal(found, stands)
+    found = predicted(model, APGDT(norm, eps, steps=25)(model, images, labels)) == labels
+    assert 8 < int(stands.sum()) < 40 and torch.equal(found, stands)
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
@@ -352,10 +352,10 @@ def standing(attack: Callable[..., Tensor], model: nn.Module, images: Tensor, la
 PEERED = [
     APGD("Linf", 5 / 255, steps=20),
     APGD("Linf", 5 / 255, steps=20, loss="dlr"),
-    APGDT("Linf", 5 / 255, steps=20),
+    APGDT("Linf", 5 / 255, steps=20, n_classes=4),
     APGD("L2", 0.3, steps=20),
     APGD("L2", 0.3, steps=20, loss="dlr"),
-    APGDT("L2", 0.3, steps=20),
+    APGDT("L2", 0.3, steps=20, n_classes=4),
 ]
 
 

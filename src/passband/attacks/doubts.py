@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
-from passband.attacks.packing import logits_of
+from torch import Tensor
 
 SHARE = 0.01
 """Share of the images from which a sign counts: a single odd image is no doubt about a whole evaluation."""

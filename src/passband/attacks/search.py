@@ -168,8 +168,10 @@ def asked(attack: Search, model: nn.Module, rows: Rows, *, check: bool = False) 
         rows: Where the attack stands.
         check: Look at logits and labels; on a GPU that waits, so a loop checks once.
     """
-    with torch.enable_grad():
-        points = rows.points.detach().requires_grad_(True)
+    # What never follows a gradient records nothing for one.
+    blind = bool(getattr(attack, "black_box", False))
+    with torch.set_grad_enabled(not blind):
+        points = rows.points.detach().requires_grad_(not blind)
         logits: Tensor = model(points)
         if check:
             check_targets(rows.labels, check_logits(logits, len(points)).shape[1])
