@@ -3,10 +3,12 @@
 Ours is ``robust_accuracy``; theirs attack the whole batch and evaluate the model once, as their users do. Every
 round runs every variant once; a comparison whose rounds take longer than the budget has fewer of them. How many
 images stand is counted in every run, and the command fails where ours and theirs differ by more than one image.
+With ``--profile``: what the model is asked, how many rows at a time, how long, and the operations that take longest.
+bf16 is several times slower than float32 on a processor that cannot multiply it; the first line says whether it can.
 
     pip install -e '.[bench]'                        # foolbox and ART
     pip install --no-deps torchattacks==3.5.1        # alone: it asks for a requests of 2021
-    PASSBAND_DATA=DIR python -m benchmarks.attacks [--quick] [--device cuda] [--only pgd] [--profile]
+    PASSBAND_DATA=DIR python -m benchmarks.attacks [--json FILE] [--quick] [--device cuda] [--only TEXT] [--profile]
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -143,12 +145,11 @@ class Subject:
     networks: dict[str, nn.Module]
 
     @classmethod
-    def of(cls, count: int, device: str) -> Subject:
-        """Load the first images of Fashion-MNIST's test set (in passband's fixed order) and both networks."""
+    def of(cls, count: int, device: str, names: Iterable[str]) -> Subject:
+        """Load the first images of Fashion-MNIST's test set (in passband's fixed order) and those networks."""
         dataset = catalog.load("fashion-mnist", "test", size=(32, 32), limit=count)
         ((images, labels),) = dataset.batches(count, device=device)
-        networks = {name: network(name, device) for name in ("natural", "adversarial")}
-        return cls(device, images.contiguous(), labels, networks)
+        return cls(device, images.contiguous(), labels, {name: network(name, device) for name in names})
 
     def ours(self, setting: Setting, verdict: Verdict, precision: Precision, seed: int = 0) -> RobustAccuracy:
         """Measure with passband."""
@@ -205,7 +206,8 @@ def compare_one(
         speed = {"ours": count / row["ours"], "theirs": count / row["theirs"]}
         stand = {"ours": standing[OURS], "ours, last iterate": last, "theirs": standing[name], "of": count}
         equal = not setting.same or _agree(standing[OURS], last, standing[name])
-        rows.append(row | {"images per second": speed, "standing": stand, "equal": equal})
+        where = {"device": hardware_class(subject.device), "threads": torch.get_num_threads(), "bf16": bf16_units()}
+        rows.append(row | where | {"images per second": speed, "standing": stand, "equal": equal})
     return rows
 
 
@@ -303,16 +305,16 @@ def main() -> None:
     count, rounds, budget = (32, 1, math.inf) if chosen.quick else (COUNT, 7, chosen.budget)
     print(f"{hardware_class(device)}; {chosen.threads} threads; bf16 in the processor: {bf16_units()}")
     there = present()
-    subject = Subject.of(count, device)
+    wanted = [setting for setting in settings() if chosen.only.lower() in setting.name.lower()]
+    if chosen.profile and not chosen.only:
+        wanted = [setting for setting in wanted if setting.attack == "pgd"]
+    subject = Subject.of(count, device, {setting.network for setting in wanted})
     comparisons: list[dict[str, Any]] = []
-    for setting in settings():
+    for setting in wanted:
         rivals = [name for name in setting.targets if name in there]
-        if chosen.only.lower() not in setting.name.lower() or not rivals:
-            continue
         if chosen.profile:
-            if chosen.only or setting.attack == "pgd":
-                profile(setting, subject, rivals)
-        else:
+            profile(setting, subject, rivals)
+        elif rivals:
             comparisons += compare_one(setting, subject, rivals, rounds, budget)
     if chosen.profile:
         return

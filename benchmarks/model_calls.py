@@ -53,7 +53,8 @@ class Calls:
 def watched() -> Iterator[Calls]:
     """Count the calls of every outermost module, and time them and ``torch.autograd.grad``.
 
-    The hooks are torch's global ones, so that copies of a model and traced ones are seen too.
+    The hooks are torch's global ones, so that copies of a model and traced ones are seen too. A gradient taken by
+    ``backward()`` is not seen: its time is the rest's.
     """
     calls, depth, start, asked = Calls(), 0, 0.0, Query(False, "", 0)
 

@@ -1,7 +1,8 @@
-"""Write the README's tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
+"""Write the pages' tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
 
-The JSON is what two commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (its
-``results.json``) and ``python -m benchmarks.separable --json docs/results/separable.json``.
+The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (its
+``results.json``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks and
+carlini_wagner.
 """
 
 from __future__ import annotations
@@ -61,12 +62,57 @@ def benchmark_table() -> str:
     return "\n".join(lines)
 
 
-def written(readme: str) -> str:
-    """Return the README with both tables put between their marks."""
-    for mark, table in (("results", results_table()), ("benchmark", benchmark_table())):
-        block = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
-        readme = re.sub(rf"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _, block=block: block, readme, flags=re.DOTALL)
-    return readme
+def speed_table() -> str:
+    """Return each comparison of attacks with its ratio, its target, and who stands under ours and under theirs."""
+    entries: list[dict[str, Any]] = json.loads((RESULTS / "attacks.json").read_text())
+    lines = [
+        "| comparison | theirs / ours, median [min, max] | target | | images/s, ours (theirs) | standing, ours (theirs) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        ratio, target = entry["ratio"], entry["target"]
+        spread = f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
+        reached = "" if target is None else "reached" if ratio["median"] >= target else "missed"
+        aim = "" if target is None else f"≥ {target:.1f}"
+        speed, standing = entry["images per second"], entry["standing"]
+        numbers = f"{speed['ours']:.0f} ({speed['theirs']:.0f})"
+        stand = f"{_range(standing['ours'])} ({_range(standing['theirs'])}) of {standing['of']}"
+        lines.append(f"| {entry['name']} | {spread} | {aim} | {reached} | {numbers} | {stand} |")
+    first = entries[0]
+    rounds = sorted({entry["rounds"] for entry in entries})
+    lines += ["", f"{first['processor']}, torch {first['versions']['torch']}, {_range(rounds)} rounds."]
+    return "\n".join(lines)
+
+
+def cw_table() -> str:
+    """Return what CW breaks, and how near, by its options."""
+    entries: list[dict[str, Any]] = json.loads((RESULTS / "carlini_wagner.json").read_text())
+    lines = ["| CW, c = 1 | broken | of | | median L2 of the broken |", "|---|---|---|---|---|"]
+    for entry in entries:
+        share = f"{100 * entry['broken'] / entry['of']:.1f}%"
+        lines.append(f"| {entry['name']} | {entry['broken']} | {entry['of']} | {share} | {entry['l2']:.3f} |")
+    return "\n".join(lines)
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+PAGES = {
+    "README.md": {"results": results_table, "benchmark": benchmark_table},
+    "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
+}
+"""Each page's tables, by their marks."""
+
+
+def written(page: str) -> str:
+    """Return a page with its tables put between their marks."""
+    text = (ROOT / page).read_text()
+    for mark, table in PAGES[page].items():
+        block = f"<!-- {mark} -->\n{table()}\n<!-- /{mark} -->"
+        text = re.sub(rf"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
 
 
 def _spread(values: list[float]) -> str:
@@ -74,5 +120,5 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(written(path.read_text()))
+    for page in PAGES:
+        (ROOT / page).write_text(written(page))

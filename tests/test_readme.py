@@ -1,4 +1,4 @@
-"""The README says nothing that was not run: its Python runs, its numbers are those of the stored JSON."""
+"""The pages say nothing that was not run: its Python runs, its numbers are those of the stored JSON."""
 
 from __future__ import annotations
 
@@ -41,10 +41,20 @@ def test_numbers_are_those_of_the_json() -> None:
     assert spec is not None and spec.loader is not None
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
-    assert tables.written(README) == README, "run `python docs/tables.py`"
+    for page in tables.PAGES:
+        assert tables.written(page) == (ROOT / page).read_text(), "run `python docs/tables.py`"
 
 
 def test_what_it_links_to_is_there() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.data
+def test_the_worked_example_prints_what_is_written(monkeypatch, capsys) -> None:
+    page = (ROOT / "docs" / "attacks.md").read_text()
+    example, printed = re.search(r"```python\n(import passband\n.*?)```\n\n```text\n(.*?)```", page, re.DOTALL).groups()
+    monkeypatch.chdir(ROOT)
+    exec(compile(example, "docs/attacks.md", "exec"), {})
+    assert capsys.readouterr().out == printed

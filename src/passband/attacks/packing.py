@@ -15,7 +15,7 @@ def working_size(model: nn.Module) -> int:
 
 
 def logits_of(model: nn.Module, images: Tensor, size: int) -> Tensor:
-    """Ask a model about many images, ``size`` at a time, the last batch filled by repetition, channels_last.
+    """Ask a model about many images, ``size`` at a time, the last batch filled by repetition.
 
     Networks choose other kernels for other batch sizes, whose rounding differs: a full batch keeps the bits.
     """
@@ -26,7 +26,7 @@ def logits_of(model: nn.Module, images: Tensor, size: int) -> Tensor:
             missing = size - len(asked)
             if missing:
                 asked = torch.cat((asked, asked[:1].expand(missing, -1, -1, -1)))
-            found.append(model(asked.contiguous(memory_format=torch.channels_last))[: len(images[chunk])])
+            found.append(model(asked)[: len(images[chunk])])
     return torch.cat(found)
 
 

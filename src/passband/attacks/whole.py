@@ -44,7 +44,7 @@ def attacked(
     first = 0
     for count in batches:
         chunk = slice(first, first + count)
-        untouched = images[chunk].contiguous(memory_format=torch.channels_last)
+        untouched = images[chunk]
         points = attack(fast, untouched, labels[chunk])
         if points.shape != untouched.shape or not bool(((points >= 0) & (points <= 1)).all()):
             raise PassbandError(f"{type(attack).__name__} must return as many images in [0, 1] as it is given")

@@ -38,6 +38,11 @@ class Fast:
     module: nn.Module
     how: How
 
+    def given(self, model: nn.Module) -> nn.Module:
+        """Return the model itself, given images in the layout that was found best and possible."""
+        layout = torch.channels_last if self.how["layout"] == "channels_last" else torch.contiguous_format
+        return _Quick(model, layout, bf16=False)
+
 
 def fast(
     model: nn.Module,
