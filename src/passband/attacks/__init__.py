@@ -9,4 +9,5 @@ from passband.attacks import gradient_sign as gradient_sign
 from passband.attacks import noise as noise
 from passband.attacks import smallest as smallest
 from passband.attacks import square as square
+from passband.attacks import standard as standard
 from passband.attacks import trades as trades

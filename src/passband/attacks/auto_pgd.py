@@ -22,7 +22,7 @@ from passband.models.state import Mode
 
 Loss = Literal["ce", "dlr"]
 MOMENTUM = 0.75
-"""Share of the gradient step in a step; the rest repeats the last change (α of the paper's equation 1)."""
+"""Share of the gradient step in a step; the rest repeats the last change (α in the paper's algorithm 1)."""
 
 
 @ATTACKS.register("apgd")
@@ -148,12 +148,10 @@ class APGDT:
         return replace(self, eps=eps)
 
 
-def logit_ratio(
-    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, targeted: bool = False
-) -> Float[Tensor, " batch"]:
+def logit_ratio(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Return the DLR: how far the best other logit lies above the label's, over the largest less the third.
 
-    **Source**: Croce and Hein (2020), equation 3.
+    **Source**: Croce and Hein (2020), section 4.
     """
     (first, second, third), places = _largest(logits, 3)
     other = torch.where(places[0] == labels, second, first)
@@ -165,7 +163,7 @@ def targeted_logit_ratio(
 ) -> Float[Tensor, " batch"]:
     """Return the targeted DLR: how far the goal's logit lies above the label's, over a spread of the largest four.
 
-    **Source**: Croce and Hein (2020), equation 4.
+    **Source**: Croce and Hein (2020), section 4, the targeted version.
     """
     (first, _, third, fourth), _ = _largest(logits, 4)
     return (_picked(logits, goals) - _picked(logits, labels)) / (first - (third + fourth) / 2 + FLOOR)
@@ -380,9 +378,9 @@ def _check_classes(logits: Tensor, needed: int) -> int:
 
 @cache
 def _bars(steps: int, rho: float, device: torch.device) -> Tensor:
-    """Return how many rises each place in a run asks for: float64 [steps + 1], -1 where nothing is looked at."""
+    """Return how many rises each place in a run asks for: [steps + 1], -1 where nothing is looked at."""
     ends = (0, *checkpoints(steps))
-    bars = torch.full((steps + 1,), -1.0, dtype=torch.float64)
+    bars = torch.full((steps + 1,), -1.0)
     for before, end in zip((0, *ends), ends, strict=False):
         bars[end] = rho * (end - before)
     return bars.to(device)
