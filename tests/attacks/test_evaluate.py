@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from passband.attacks import evaluate, shards
-from passband.attacks.auto_pgd import APGD
+from passband.attacks.auto_pgd import APGD, APGDT
 from passband.attacks.carlini_wagner import CW
 from passband.attacks.cascade import STANDS, WRONG, Verdict, cascade
 from passband.attacks.evaluate import RobustAccuracy, robust_accuracy
@@ -287,6 +287,8 @@ def _doubts(model: nn.Module, *attacks: Attack, eps: float = 4 / 255) -> set[str
 def test_doubts() -> None:
     plain = problem()[0].eval()
     assert _doubts(plain, PGD(steps=10)) == set()
+    # Their losses change from goal to goal, which is no fall.
+    assert _doubts(plain, APGDT(steps=4, n_classes=4), FAB(steps=4, multi_targeted=True, n_classes=4)) == set()
     assert "softmax" in _doubts(nn.Sequential(plain, nn.Softmax(1)), PGD(steps=2))
 
     class Rounded(nn.Module):

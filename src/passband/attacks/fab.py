@@ -115,8 +115,8 @@ class FAB:
         return 2 * self.steps
 
     @property
-    def period(self) -> int:
-        """Queries after which they repeat: a gradient, then logits alone."""
+    def alternation(self) -> int:
+        """Queries after which their kind repeats: a gradient, then logits alone."""
         return 2
 
     def search(self) -> FAB:

@@ -125,12 +125,12 @@ def pooled(
     waiting: list[_Candidate] = []
     # An attack whose questions alternate between kinds says after how many they repeat: rows that keep step save
     # the gradients that only some kinds need.
-    period, turn = getattr(attack, "period", 1), 0
+    kinds, turn = getattr(attack, "alternation", 1), 0
     while True:
         free = size - len(active)
         if free and len(back):
             active, back = active.joined(back.first(free)), back.after(free)
-        elif free and len(queue) and (turn % period == 0 or not len(active)):
+        elif free and len(queue) and (turn % kinds == 0 or not len(active)):
             active, queue = active.joined(_begun(attack, images, labels, clean, queue[:free])), queue[free:]
         if len(active):
             active, candidate = _one_query(attack, fast, active, size, early)
@@ -161,7 +161,7 @@ def _one_query(attack: Search, fast: nn.Module, group: _Group, size: int, early:
     rows.points = rows.points.contiguous(memory_format=torch.channels_last)
     said = asked(attack, fast, rows)
     points = rows.points
-    _note(rows, said)
+    _note(attack, rows, said)
     attack.advance(rows, said)
     rows.step = rows.step + 1
     group = _Group(rows if count == size else rows.take(slice(0, count)), group.places)
@@ -214,14 +214,18 @@ def _merged(candidates: list[_Candidate]) -> _Candidate:
 FIRST, LAST, SILENT = "first loss", "last loss", "silent"
 
 
-def _note(rows: Rows, said: Said) -> None:
-    """Remember what makes an attack doubtful: no gradient at the start, a loss that ends below its beginning."""
+def _note(attack: Search, rows: Rows, said: Said) -> None:
+    """Remember what makes an attack doubtful: no gradient at the start, a loss that ends below its beginning.
+
+    An attack that climbs one loss says by ``period`` how many answers a climb has; the first is looked at.
+    """
     if said.losses is None or said.gradient is None or said.losses.ndim > 1:
         return
     begins, losses = rows.step == 0, said.losses.float()
-    rows.memory[FIRST] = torch.where(begins, losses, rows.memory[FIRST])
-    rows.memory[LAST] = losses
     rows.memory[SILENT] = rows.memory[SILENT] | (begins & ~said.gradient.flatten(1).any(1))
+    climb = getattr(attack, "period", 0)
+    rows.memory[FIRST] = torch.where(begins & (climb > 0), losses, rows.memory[FIRST])
+    rows.memory[LAST] = torch.where(rows.step < climb, losses, rows.memory[LAST])
 
 
 def _by_margin(clean: Tensor, labels: Tensor) -> Tensor:

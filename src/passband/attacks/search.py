@@ -103,6 +103,9 @@ class Search(Protocol):
         threat: What is allowed; None where nothing bounds the change.
         queries: How many answers a row needs at most.
         needs_clean: Whether ``begin`` needs the logits of the untouched images.
+
+    A search may say more: ``seed``, of its random numbers; ``period``, the answers of one climb of one loss;
+    ``alternation``, after how many questions their kinds repeat; ``black_box``, that it follows no gradient.
     """
 
     @property
