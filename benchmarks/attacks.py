@@ -77,6 +77,8 @@ class Setting:
         """Say it for people."""
         title = self.attack.upper() + ("" if self.attack == "fgsm" else f"-{STEPS}")
         bound = "" if self.attack == "cw" else f", ε {self.level:g}/255"
+        if not self.same:
+            title += f" of {next(iter(self.targets))}"
         return f"{title}, {self.network} network{bound}{', bf16 gradients' if self.precision == 'bf16' else ''}"
 
 
@@ -290,6 +292,7 @@ def arguments() -> argparse.Namespace:
     reader = parser(__doc__ or "")
     reader.add_argument("--device", default="cpu", help="cpu, cuda or auto; targets are for two CPU cores")
     reader.add_argument("--only", default="", help="comparisons whose name holds this text, such as PGD-20")
+    reader.add_argument("--skip", default="", help="comparisons to leave out, by such texts, comma between")
     reader.add_argument("--budget", type=float, default=300.0, help="seconds after which a comparison begins no round")
     reader.add_argument("--profile", action="store_true", help="show where the time of PGD-20 (or of --only) goes")
     return reader.parse_args()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from passband.attacks.evaluate import robust_accuracy
 from passband.core.environment import hardware, versions
 from passband.core.store import write_atomic
 
-COMPAT = "torchattacks-3.5.1"
+COMPAT: Final = "torchattacks-3.5.1"
 
 
 def rows(quick: bool) -> dict[str, CW]:

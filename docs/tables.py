@@ -66,7 +66,7 @@ def speed_table() -> str:
     """Return each comparison of attacks with its ratio, its target, and who stands under ours and under theirs."""
     entries: list[dict[str, Any]] = json.loads((RESULTS / "attacks.json").read_text())
     lines = [
-        "| comparison | theirs / ours, median [min, max] | target | | images/s, ours (theirs) | standing, ours (theirs) |",
+        "| comparison | theirs / ours, median [min, max] | target | | images/s, ours (theirs) | stand, ours (theirs) |",
         "|---|---|---|---|---|---|",
     ]
     for entry in entries:

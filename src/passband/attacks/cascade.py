@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from passband.attacks.packing import chunks, logits_of
+from passband.attacks.packing import chunks
 from passband.attacks.pool import Outcome, pooled
 from passband.attacks.registry import Attack, Searching, norm_of
 from passband.attacks.shards import Found, Shard
 from passband.attacks.whole import attacked
 from passband.core.progress import track
-from passband.models.outputs import check_logits, check_targets
 
 Verdict = Literal["any", "last"]
 STANDS, WRONG = -1, -2
@@ -28,6 +27,7 @@ def cascade(
     model: nn.Module,
     form: nn.Module,
     shard: Shard,
+    logits: Tensor,
     plan: Sequence[tuple[Attack, ...]],
     radii: Sequence[float],
     verdict: Verdict,
@@ -39,18 +39,13 @@ def cascade(
         model: Judges.
         form: The model, or a faster form of it.
         shard: Images and targets.
+        logits: The model's, of the untouched images.
         plan: The attacks at each ε, as many at each, or none where the untouched images are judged.
         radii: The ε, one for each entry of the plan.
         verdict: Whether any iterate counts, or the answer alone.
         size: Images at a time.
-
-    Raises:
-        PassbandError: when the model gives no logits, or a target names no class.
     """
-    images, targets = shard.images, shard.targets
-    logits = check_logits(logits_of(model, images, size), len(images))
-    check_targets(targets, logits.shape[1])
-    clean = (logits.argmax(1) == targets).cpu()
+    clean = (logits.argmax(1) == shard.targets).cpu()
     found = _blank(clean, logits.argmax(1).cpu(), len(plan), max(len(attacks) for attacks in plan))
     apart: dict[int, Outcome] = {}
     for row, (radius, attacks) in enumerate(zip(radii, plan, strict=True)):

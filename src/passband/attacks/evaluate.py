@@ -23,6 +23,7 @@ from passband.core.errors import PassbandError
 from passband.core.statistics import wilson
 from passband.models.digest import digest
 from passband.models.fast import Fast, Precision, fast
+from passband.models.outputs import check_logits, check_targets
 from passband.models.state import untouched, uses_batch_statistics
 
 
@@ -118,7 +119,7 @@ def robust_accuracy(
         verdict: ``"any"``: an image has fallen when any iterate fools the model; ``"last"``: when the attack's
             answer does, which is torchattacks' reading.
         scale: Keep the attacks' alpha/eps at each ε, rather than alpha.
-        working_batch: Images at a time; None takes 64 on a CPU and 256 elsewhere.
+        working_batch: Images at a time; None takes 32 on a CPU and 256 elsewhere.
         precision: Of the gradients; ``"bf16"`` finds other points than ``"float32"``, judged all the same.
         folding: Whether batch norms are folded into convolutions.
         compile: Whether the faster form goes through ``torch.compile``.
@@ -145,7 +146,7 @@ def robust_accuracy(
     asked = repr((members, radii, verdict, scale, size, precision, folding, compile))
     with untouched(model), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         form: Fast | None = None
-        judge = model
+        judge, logits = model, torch.empty(0)
         found: list[Found] = []
         doubted: tuple[Doubt, ...] = ()
         placed = False
@@ -156,14 +157,16 @@ def robust_accuracy(
                 sample = shard.images[:size]
                 form = fast(model, sample[:16], folding=folding, precision=precision, compile=compile)
                 judge = form.given(model)
+                logits = _logits(judge, shard, size)
                 # Asked again in another order: what differs by more than rounding is random, what differs at all
                 # depends on an image's place in the working batch.
-                once, again = logits_of(judge, sample, size), logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
-                doubted, placed = of_outputs(once, again), not torch.equal(once, again)
+                again = logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
+                doubted, placed = of_outputs(logits[:size], again), not torch.equal(logits[:size], again)
             key = _key(identity, shard) if resume else ""
             part = recall(resume, key) if resume else None
             if part is None:
-                part = cascade(judge, form.module, shard, plan, radii, verdict, size)
+                logits = _logits(judge, shard, size) if found else logits
+                part = cascade(judge, form.module, shard, logits, plan, radii, verdict, size)
                 if resume:
                     keep(resume, key, part)
             found.append(part)
@@ -180,6 +183,13 @@ def robust_accuracy(
         batch_dependence=_dependence(model, members, placed),
         how=dict(form.how),
     )
+
+
+def _logits(model: nn.Module, shard: Shard, size: int) -> Tensor:
+    """Return the model's answers to the untouched images."""
+    logits = check_logits(logits_of(model, shard.images, size), len(shard.images))
+    check_targets(shard.targets, logits.shape[1])
+    return logits
 
 
 def _at(given: Sequence[Attack], radius: float, scale: bool) -> tuple[Attack, ...]:
