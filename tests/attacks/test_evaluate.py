@@ -229,6 +229,7 @@ def test_unbounded_attacks_have_one_verdict_and_smallest_ones_a_curve() -> None:
     noise = robust_accuracy(model, batches, GN(0.3), [0, 1 / 255, 8 / 255])
     assert np.array_equal(noise.correct[1], noise.correct[2]) and noise.accuracy[1] < noise.accuracy[0]
     assert robust_accuracy(model, batches, GN(0.3)).eps == (float("inf"),)
+    assert robust_accuracy(model, batches, FAB(eps=None, steps=1)).eps == (0.3,)
     smallest = robust_accuracy(model, batches, SmallestPGD(steps=5), [0, 1 / 255, 4 / 255, 1.0])
     broken = smallest.linf[3] > 0
     for row, eps in zip(smallest.correct[1:], smallest.eps[1:], strict=True):

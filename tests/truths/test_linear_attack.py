@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passband.attacks.auto_pgd import APGD
 from passband.attacks.evaluate import robust_accuracy
+from passband.attacks.gradient_length import PGDL2
 from passband.attacks.gradient_sign import FGSM, PGD
 
 
@@ -42,6 +44,21 @@ def test_worst_margin_is_found(attack: FGSM | PGD, eps: float) -> None:
     found = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
     worst = margins.abs() - eps * model.weight.abs().sum()
     assert torch.allclose(found, worst, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.3])
+@pytest.mark.parametrize(
+    "attack", [PGDL2(alpha=None), PGDL2(alpha=None, random_start=False), APGD("L2", steps=20)], ids=str
+)
+def test_worst_euclidean_margin_is_found(attack: PGDL2 | APGD, eps: float) -> None:
+    """Under L2 it is margin − ε‖w‖₂."""
+    model, images, labels, margins = problem()
+    logits = model(attack.at(eps)(model, images, labels)).detach()
+    found = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
+    worst = margins.abs() - eps * model.weight.norm()
+    assert bool((found >= worst - 1e-12).all())
+    # Steps along one direction from a random start come near the farthest point, not onto it.
+    assert torch.allclose(found, worst, atol=1e-3 * eps * float(model.weight.norm().detach()), rtol=0)
 
 
 def test_worst_margin_inside_the_pixel_range() -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from passband.attacks.cascade import COUNTED, STANDS, Verdict, cascade, couples_batch
 from passband.attacks.doubts import Doubt, of_black_box, of_outputs, of_search
 from passband.attacks.packing import logits_of, working_size
-from passband.attacks.registry import Attack, members_of
+from passband.attacks.registry import Attack, Searching, members_of, norm_of
 from passband.attacks.shards import Found, Shard, keep, recall, shards
 from passband.attacks.threat import check_images
 from passband.core.environment import versions
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, unknown
 from passband.core.statistics import wilson
 from passband.models.digest import digest
 from passband.models.fast import Fast, Precision, fast
@@ -131,15 +131,9 @@ def robust_accuracy(
     """
     given = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
     members = tuple(member for attack in given for member in members_of(attack))
-    if not members:
-        raise PassbandError("there is no attack; give at least one, such as PGD()")
+    _check(members, verdict)
     radii = (_own_eps(given),) if eps is None else tuple(eps)
     plan = [_at(given, radius, scale) if eps is not None else members for radius in radii]
-    for attack in members:
-        if attack.mode != "eval":
-            raise PassbandError(
-                f"an evaluation attacks the model in evaluation mode; mode '{attack.mode}' is for training alone"
-            )
     size = working_batch or working_size(model)
     if size < 1:
         raise PassbandError(f"working_batch is 1 or more; got {size}")
@@ -185,6 +179,19 @@ def robust_accuracy(
     )
 
 
+def _check(members: Sequence[Attack], verdict: Verdict) -> None:
+    """Refuse what cannot be evaluated."""
+    if verdict not in get_args(Verdict):
+        raise unknown("verdict", verdict, get_args(Verdict))
+    if not members:
+        raise PassbandError("there is no attack; give at least one, such as PGD()")
+    for attack in members:
+        if attack.mode != "eval":
+            raise PassbandError(
+                f"an evaluation attacks the model in evaluation mode; mode '{attack.mode}' is for training alone"
+            )
+
+
 def _logits(model: nn.Module, shard: Shard, size: int) -> Tensor:
     """Return the model's answers to the untouched images."""
     logits = check_logits(logits_of(model, shard.images, size), len(shard.images))
@@ -205,10 +212,17 @@ def _own_eps(given: Sequence[Attack]) -> float:
     Raises:
         PassbandError: when they differ.
     """
-    own = {float(getattr(attack, "eps", float("inf"))) for attack in given}
+    own = {_eps_of(member) for attack in given for member in members_of(attack)}
     if len(own) > 1:
         raise PassbandError(f"the attacks have different eps ({', '.join(f'{e:g}' for e in sorted(own))}); give eps")
     return own.pop()
+
+
+def _eps_of(attack: Attack) -> float:
+    if norm_of(attack) is None or getattr(attack, "minimal", None) is not None:
+        return float("inf")
+    threat = attack.search().threat if isinstance(attack, Searching) else None
+    return float(threat.eps if threat is not None else getattr(attack, "eps", float("inf")))
 
 
 def _identity(model: nn.Module, asked: str) -> str:
