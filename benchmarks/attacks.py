@@ -293,6 +293,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--device", default="cpu", help="cpu, cuda or auto; targets are for two CPU cores")
     reader.add_argument("--only", default="", help="comparisons whose name holds this text, such as PGD-20")
     reader.add_argument("--skip", default="", help="comparisons to leave out, by such texts, comma between")
+    reader.add_argument("--rivals", default="torchattacks,foolbox,ART", help="whom to compare with")
     reader.add_argument("--budget", type=float, default=300.0, help="seconds after which a comparison begins no round")
     reader.add_argument("--profile", action="store_true", help="show where the time of PGD-20 (or of --only) goes")
     return reader.parse_args()
@@ -307,8 +308,10 @@ def main() -> None:
     device = torch_device(chosen.device)
     count, rounds, budget = (32, 1, math.inf) if chosen.quick else (COUNT, 7, chosen.budget)
     print(f"{hardware_class(device)}; {chosen.threads} threads; bf16 in the processor: {bf16_units()}")
-    there = present()
+    there = [name for name in present() if name in chosen.rivals.split(",")]
+    left_out = [text.strip().lower() for text in chosen.skip.split(",") if text.strip()]
     wanted = [setting for setting in settings() if chosen.only.lower() in setting.name.lower()]
+    wanted = [setting for setting in wanted if not any(text in setting.name.lower() for text in left_out)]
     if chosen.profile and not chosen.only:
         wanted = [setting for setting in wanted if setting.attack == "pgd"]
     subject = Subject.of(count, device, {setting.network for setting in wanted})

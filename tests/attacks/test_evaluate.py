@@ -27,6 +27,7 @@ from passband.attacks.smallest import SmallestPGD
 from passband.attacks.square import Square
 from passband.attacks.trades import TPGD
 from passband.attacks.walk import Walk
+from passband.core.band import Band
 from passband.core.errors import PassbandError
 from passband.core.statistics import wilson
 from passband.models.state import frozen
@@ -123,6 +124,11 @@ def test_model_is_left_as_it_was() -> None:
         (lambda x, y: ([(x, y)], PGD(mode="train"), [0.1]), "evaluation mode"),
         (lambda x, y: ([(x, y)], [], [0.1]), "there is no attack"),
         (lambda x, y: ([(x, y)], [PGD(), PGD(0.1)]), "different eps"),
+        (lambda x, y: ([(x, y)], [PGD(), PGDL2()], 0.5), "different norms"),
+        (lambda x, y: ([(x, y)], PGD(), []), "there is no eps"),
+        (lambda x, y: ([(x, y)], SmallestPGD(), [8]), "write 8/255"),
+        (lambda x, y: ([(x, y)], PGD, [0.1]), r"values such as PGD\(\)"),
+        (lambda x, y: ([(x, y), (x[:, :, 1:], y)], PGD(), [0.1]), "one size"),
     ],
 )
 def test_refuses(change, message: str) -> None:
@@ -133,12 +139,13 @@ def test_refuses(change, message: str) -> None:
 
 MANY = (
     PGD(steps=6),
+    PGD(steps=6, band=Band.disc(4)),
     PGDL2(1.0, alpha=None, steps=6),
     APGD(steps=6),
     CW(steps=8, c=20),
-    Square(n_queries=25),
+    Square(n_queries=12),
     FAB(steps=4),
-    TPGD(),
+    TPGD(steps=6),
 )
 
 
@@ -147,7 +154,7 @@ MANY = (
 def test_every_search_gives_the_same_bits_however_it_is_cut(attack: Attack, verdict: Verdict) -> None:
     model, images, targets = problem()
     order = torch.randperm(90, generator=torch.Generator().manual_seed(1))
-    eps = [0.2 if isinstance(attack, PGDL2) else 3 / 255]
+    eps = [0.2 if isinstance(attack, PGDL2) else (8 if getattr(attack, "band", None) else 3) / 255]
 
     def measured(images: Tensor, targets: Tensor, size: int) -> RobustAccuracy:
         return robust_accuracy(model, cut(images, targets, size), attack, eps, working_batch=16, verdict=verdict)
@@ -183,7 +190,10 @@ def test_any_verdict_breaks_more_and_asks_less() -> None:
     assert (some.verdict, last.verdict) == ("any", "last")
 
 
-def test_what_the_model_refutes_goes_on() -> None:
+@pytest.mark.parametrize(
+    "attack", [PGD(2 / 255, steps=4), PGD(2 / 255, steps=4, n_restarts=3), Square(eps=2 / 255, n_queries=15)], ids=str
+)
+def test_what_the_model_refutes_goes_on(attack: PGD | Square) -> None:
     """A faster form that errs everywhere proposes at once; the model itself decides, and the search goes on."""
     model, images, targets = problem()
     model.eval()
@@ -201,12 +211,12 @@ def test_what_the_model_refutes_goes_on() -> None:
             logits = self.honest(images)
             return torch.cat((logits, logits[:, :1] + 1e4), 1)
 
-    outcome, search = Outcome.of(len(images)), PGD(2 / 255, steps=4).search()
+    outcome, search = Outcome.of(len(images)), attack.search()
     with frozen(model):
         found = pooled(search, Liar(model), model, images, targets, model(images), outcome, size=16, early=True)
         assert sorted(found) == list(range(len(images)))
     assert torch.equal(outcome.stands, outcome.prediction == targets) and 0 < int(outcome.stands.sum()) < len(images)
-    assert (outcome.queries[outcome.stands] == 4).all() and (outcome.queries[~outcome.stands] > 0).all()
+    assert (outcome.queries[outcome.stands] == search.queries).all() and (outcome.queries[~outcome.stands] > 0).all()
 
 
 def test_worst_case_asks_each_attack_about_what_still_stands() -> None:
@@ -246,7 +256,7 @@ def test_targeted_attacks_lead_to_the_least_likely_class() -> None:
 
 def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images, targets = problem()
-    monkeypatch.setattr(shards, "BYTES", 30 * images[0].nbytes)
+    monkeypatch.setattr(shards, "COUNT", 30)
     whole = robust_accuracy(model, cut(images, targets, 10), PGD(steps=5), [2 / 255, 4 / 255])
     done, allowed = [], 2
 
@@ -374,3 +384,17 @@ def test_a_model_that_views_its_features_is_measured() -> None:
     targets = model(images).argmax(1)
     found = robust_accuracy(model, cut(images, targets, 90), [FGSM(), SmallestPGD(steps=3)], [4 / 255])
     assert found.clean.all() and found.how["layout"] == "channels_first"
+
+
+def test_a_model_without_gradients_is_named() -> None:
+    model, images, targets = problem()
+    model.eval()
+
+    class Closed(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                return model(images)
+
+    with pytest.raises(PassbandError, match=r"no gradient reaches the images .* attack with square"):
+        robust_accuracy(Closed(), cut(images, targets, 90), PGD(), [0.1])
+    assert robust_accuracy(Closed(), cut(images, targets, 90), Square(n_queries=5), [0.1]).accuracy[0] < 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +137,12 @@ def test_files_that_hold_no_recipe(tmp_path) -> None:
             Recipe.read(path)
     with pytest.raises(PassbandError, match="there is no recipe"):
         Recipe.read(tmp_path / "none.yaml")
+
+
+def test_a_parts_own_null_is_kept() -> None:
+    """PGD with alpha null steps by ε/4, and by its default where nothing is said: two trainings, two digests."""
+    said = Recipe.of({"attack": {"name": "pgd", "eps": 0.1, "alpha": None}})
+    silent = Recipe.of({"attack": {"name": "pgd", "eps": 0.1}})
+    assert said.digest("d") != silent.digest("d")
+    again = Recipe.of(yaml.safe_load(said.text()))
+    assert again == said and again.with_settings(["seed=1"]).attack.arguments["alpha"] is None

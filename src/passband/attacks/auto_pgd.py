@@ -40,6 +40,7 @@ class APGD:
     code does. torchattacks rounds checkpoints down, takes ``<=`` for condition 1 and leaves condition 2 out at
     the first checkpoint. The targeted DLR leads away from the model's clean prediction, or from the runner-up
     where that is the goal. With ``eot_iter`` the loss is averaged as the gradient is.
+    torchattacks answers with the last success, else with the untouched image, and leaves alone what is wrong.
 
     Attributes:
         norm: ``"Linf"`` or ``"L2"``.
@@ -213,12 +214,17 @@ class _Ascent:
 
     @property
     def period(self) -> int:
+        """Answers of a run."""
+        return self._points * self.attack.eot_iter
+
+    @property
+    def _points(self) -> int:
         """Points of a run."""
         return self.attack.steps + 1
 
     @property
     def queries(self) -> int:
-        return max(self.goals, 1) * self.attack.n_restarts * self.period * self.attack.eot_iter
+        return max(self.goals, 1) * self.attack.n_restarts * self.period
 
     @property
     def needs_clean(self) -> bool:
@@ -254,7 +260,7 @@ class _Ascent:
             return -rise if self.targeted else rise
         if not self.needs_clean:
             return logit_ratio(logits, rows.labels)
-        turn = rows.step // (self.period * self.attack.n_restarts * self.attack.eot_iter)
+        turn = rows.step // (self.period * self.attack.n_restarts)
         return targeted_logit_ratio(logits, rows.memory["away"], _picked(rows.memory["goals"], turn))
 
     def advance(self, rows: Rows, said: Said) -> None:
@@ -280,7 +286,7 @@ class _Ascent:
     def _move(self, rows: Rows, said: Said) -> None:
         """Look at the answer, halve the step where it is time, and step; or start the next run."""
         assert said.losses is not None and said.gradient is not None
-        memory, points, place = rows.memory, rows.points, rows.step % self.period
+        memory, points, place = rows.memory, rows.points, rows.step % self._points
         loss = said.losses.to(points.dtype)
 
         better = torch.where(said.fooled == memory["fooled"], loss > memory["answer_loss"], said.fooled)
@@ -310,7 +316,7 @@ class _Ascent:
         memory["rises"] = rises.masked_fill(checks, 0)
         memory["halved"] = _where(checks, halves, memory["halved"])
         memory["checked_loss"] = _where(checks, best_loss, memory["checked_loss"])
-        if self.queries > self.period:
+        if self.queries > self._points:
             self._turn(rows, place == self.attack.steps)
 
     def answer(self, rows: Rows) -> Tensor:
@@ -330,7 +336,7 @@ class _Ascent:
         """Start the next run where one ends, or end the row."""
         if not bool(ends.any()):  # a start costs as much as ten steps
             return
-        run = rows.step // self.period + 1
+        run = rows.step // self._points + 1
         goals = rows.memory["goals"].shape[1] if self.needs_clean else 1
         over = run >= goals * self.attack.n_restarts
         rows.done = rows.done | (ends & (over | rows.memory["fooled"] if self.content else over))

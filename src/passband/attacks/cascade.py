@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from passband.attacks.packing import chunks
 from passband.attacks.pool import Outcome, pooled
 from passband.attacks.registry import Attack, Searching, norm_of
 from passband.attacks.shards import Found, Shard
+from passband.attacks.walk import Walk
 from passband.attacks.whole import attacked
 from passband.core.progress import track
 
@@ -47,7 +49,7 @@ def cascade(
     """
     clean = (logits.argmax(1) == shard.targets).cpu()
     found = _blank(clean, logits.argmax(1).cpu(), len(plan), max(len(attacks) for attacks in plan))
-    apart: dict[int, Outcome] = {}
+    apart: dict[int, _Apart] = {}
     for row, (radius, attacks) in enumerate(zip(radii, plan, strict=True)):
         for place, attack in enumerate(attacks):
             standing = torch.from_numpy(np.flatnonzero(found.arrays["fell_to"][row] == STANDS))
@@ -55,15 +57,32 @@ def cascade(
                 break
             name = f"attacking: {type(attack).__name__}"
             if _bounded(attack):
-                on = standing
-                outcome = _run(attack, model, form, shard, logits, on, verdict, size, f"{name}, ε = {radius:.4g}")
-            else:  # whatever ε is: all that the model gets right are attacked, once
-                on = clean.nonzero()[:, 0]
-                if place not in apart:
-                    apart[place] = _run(attack, model, form, shard, logits, on, verdict, size, name)
-                outcome = apart[place]
-            _record(found, row, place, on, standing, outcome, radius, getattr(attack, "minimal", None))
+                name += f", ε = {radius:.4g}"
+                outcome = _run(attack, model, form, shard, logits, standing, verdict, size, name)
+            else:  # whatever ε is: each image is attacked once
+                known = apart.setdefault(place, _Apart.of(len(clean)))
+                new = standing[~known.seen[standing]]
+                if len(new):
+                    known.put(new, _run(attack, model, form, shard, logits, new, verdict, size, name))
+                outcome = known.outcome.take(standing)
+            _record(found, row, place, standing, outcome, radius, getattr(attack, "minimal", None))
     return found
+
+
+@dataclass
+class _Apart:
+    """Hold what an attack did that no ε bounds, of the images that it has seen."""
+
+    outcome: Outcome
+    seen: Tensor
+
+    @classmethod
+    def of(cls, count: int) -> _Apart:
+        return cls(Outcome.of(count), torch.zeros(count, dtype=torch.bool))
+
+    def put(self, places: Tensor, outcome: Outcome) -> None:
+        self.outcome.put(places, outcome)
+        self.seen[places] = True
 
 
 def _run(
@@ -90,11 +109,12 @@ def _run(
         return everything.take(on)
     outcome, images, labels = Outcome.of(len(on)), shard.images[on], labels[on]
     if isinstance(attack, Searching):
-        smallest = getattr(attack, "minimal", None) is not None
-        early = verdict == "any" and not smallest
-        # A bisection ends so near to the boundary that only the model itself can say on which side.
-        proposes = model if smallest else form
-        judged = pooled(attack.search(), proposes, model, images, labels, logits[on], outcome, size=size, early=early)
+        search = attack.search()
+        early = verdict == "any" and search.threat is not None
+        # An answer that lies at the boundary, or after which a row stops, is the model's own to find.
+        plain = early or (isinstance(search, Walk) and search.restarts == 1)
+        proposes = form if plain else model
+        judged = pooled(search, proposes, model, images, labels, logits[on], outcome, size=size, early=early)
     else:
         sizes = [part.stop - part.start for part in chunks(len(on), size)]
         judged = attacked(attack, form, model, images, labels, outcome, size=size, batches=sizes, targeted=targeted)
@@ -133,29 +153,20 @@ def _blank(clean: Tensor, prediction: Tensor, radii: int, attacks: int) -> Found
 
 
 def _record(
-    found: Found,
-    row: int,
-    place: int,
-    on: Tensor,
-    standing: Tensor,
-    outcome: Outcome,
-    radius: float,
-    minimal: str | None,
+    found: Found, row: int, place: int, on: Tensor, outcome: Outcome, radius: float, minimal: str | None
 ) -> None:
-    """Write one attack's outcome at one ε; ``on`` are the images that it saw, ``standing`` those that count."""
-    stands = outcome.stands
+    """Write one attack's outcome at one ε, of the images at ``on``."""
+    stands_here = outcome.stands.numpy()
     if minimal is not None:
-        stands = stands | ((outcome.linf if minimal == "Linf" else outcome.l2) > radius)
-    counts = torch.isin(on, standing).numpy()
-    where, stands_here = on.numpy()[counts], stands.numpy()[counts]
-    arrays = found.arrays
+        stands_here = stands_here | ((outcome.linf if minimal == "Linf" else outcome.l2).numpy() > radius)
+    where, arrays = on.numpy(), found.arrays
     arrays["fell_to"][row, where[~stands_here]] = place
     for name in ("prediction", "l2", "linf"):
-        arrays[name][row, where] = getattr(outcome, name).numpy()[counts]
-    arrays["queries"][row, where] += outcome.queries.numpy()[counts]
+        arrays[name][row, where] = getattr(outcome, name).numpy()
+    arrays["queries"][row, where] += outcome.queries.numpy()
     seen = {
-        "attacked": np.ones_like(stands_here), "silent": outcome.silent.numpy()[counts], "broke": ~stands_here,
-        "fell": outcome.fell.numpy()[counts] & stands_here,
+        "attacked": np.ones_like(stands_here), "silent": outcome.silent.numpy(), "broke": ~stands_here,
+        "fell": outcome.fell.numpy() & stands_here,
     }  # fmt: skip
     for name, which in seen.items():
         found.counts[name][row, place] += int(which.sum())

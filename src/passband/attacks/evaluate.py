@@ -17,14 +17,15 @@ from passband.attacks.doubts import Doubt, of_black_box, of_outputs, of_search
 from passband.attacks.packing import logits_of, working_size
 from passband.attacks.registry import Attack, Searching, members_of, norm_of
 from passband.attacks.shards import Found, Shard, keep, recall, shards
-from passband.attacks.threat import check_images
+from passband.attacks.threat import Norm, check_images, threat_of
 from passband.core.environment import versions
 from passband.core.errors import PassbandError, unknown
 from passband.core.statistics import wilson
+from passband.core.store import make_folder
 from passband.models.digest import digest
 from passband.models.fast import Fast, Precision, fast
 from passband.models.outputs import check_logits, check_targets
-from passband.models.state import untouched, uses_batch_statistics
+from passband.models.state import exact, frozen, uses_batch_statistics
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class RobustAccuracy:
         l2: float32 [eps, N], Euclidean length of that image's change; 0 where none was judged.
         linf: float32 [eps, N], its largest change of a pixel.
         queries: int64 [eps, N], how often all attacks asked about the image, judgments apart.
+        norm: The norm of eps; None where nothing bounds the attacks.
         verdict: What fallen means: ``"any"``, an iterate fooled the model; ``"last"``, the attack's answer did.
         working_batch: Images that went through the model at a time.
         doubts: Signs that the number says less than it seems.
@@ -55,6 +57,7 @@ class RobustAccuracy:
     l2: np.ndarray = field(repr=False)
     linf: np.ndarray = field(repr=False)
     queries: np.ndarray = field(repr=False)
+    norm: Norm | None
     verdict: Verdict
     working_batch: int
     doubts: tuple[Doubt, ...]
@@ -90,7 +93,7 @@ def robust_accuracy(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     attacks: Attack | Sequence[Attack],
-    eps: Sequence[float] | None = None,
+    eps: Sequence[float] | float | None = None,
     *,
     verdict: Verdict = "any",
     scale: bool = True,
@@ -129,23 +132,30 @@ def robust_accuracy(
         PassbandError: when images, labels or ε are out of range, there is no image, the model gives NaN, or an
             attack runs in training mode, which would mix the images of a batch.
     """
-    given = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
+    given = tuple(attacks) if isinstance(attacks, list | tuple) else (attacks,)
+    for attack in given:
+        if isinstance(attack, type) or not isinstance(attack, Attack):
+            raise PassbandError(f"attacks are values such as PGD(), or make('pgd'); got {attack!r}")
     members = tuple(member for attack in given for member in members_of(attack))
     _check(members, verdict)
-    radii = (_own_eps(given),) if eps is None else tuple(eps)
+    norm = next((one for member in members if (one := norm_of(member)) is not None), None)
+    radii = (_own_eps(given),) if eps is None else _radii(eps, norm)
     plan = [_at(given, radius, scale) if eps is not None else members for radius in radii]
     size = working_batch or working_size(model)
     if size < 1:
         raise PassbandError(f"working_batch is 1 or more; got {size}")
     asked = repr((members, radii, verdict, scale, size, precision, folding, compile))
-    with untouched(model), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+    device = next((parameter.device for parameter in model.parameters()), None)
+    if resume is not None:
+        resume = make_folder(Path(resume))
+    with frozen(model), exact():
         form: Fast | None = None
         judge, logits = model, torch.empty(0)
         found: list[Found] = []
         doubted: tuple[Doubt, ...] = ()
         placed = False
-        identity = _identity(model, asked) if resume else ""
-        for shard in shards(batches):
+        identity = ""
+        for shard in shards(batches, device or torch.device("cpu")):
             check_images(shard.images)
             if form is None:
                 sample = shard.images[:size]
@@ -155,6 +165,7 @@ def robust_accuracy(
                 # Asked again in another order: what differs by more than rounding is random, what differs at all
                 # depends on an image's place in the working batch.
                 again = logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
+                identity = _identity(model, asked, logits)
                 doubted, placed = of_outputs(logits[:size], again), not torch.equal(logits[:size], again)
             key = _key(identity, shard) if resume else ""
             part = recall(resume, key) if resume else None
@@ -171,6 +182,7 @@ def robust_accuracy(
         attacks=tuple(str(member) for member in members),
         eps=radii,
         **whole.arrays,
+        norm=norm,
         verdict=verdict,
         working_batch=size,
         doubts=(*doubted, *_doubts(whole, members)),
@@ -185,6 +197,9 @@ def _check(members: Sequence[Attack], verdict: Verdict) -> None:
         raise unknown("verdict", verdict, get_args(Verdict))
     if not members:
         raise PassbandError("there is no attack; give at least one, such as PGD()")
+    norms = {norm for member in members if (norm := norm_of(member)) is not None}
+    if len(norms) > 1:
+        raise PassbandError("the attacks measure eps in different norms, Linf and L2; evaluate them apart")
     for attack in members:
         if attack.mode != "eval":
             raise PassbandError(
@@ -225,10 +240,23 @@ def _eps_of(attack: Attack) -> float:
     return float(threat.eps if threat is not None else getattr(attack, "eps", float("inf")))
 
 
-def _identity(model: nn.Module, asked: str) -> str:
-    """Name all that a verdict depends on, but the images: weights, structure, what is asked, program, device."""
-    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    return repr((digest(model), str(model), asked, versions(), device, torch.get_num_threads()))
+def _identity(model: nn.Module, asked: str, logits: Tensor) -> str:
+    """Name all that a verdict depends on, but the images: the model, what is asked of it, program, device.
+
+    What a model does beside its weights shows in its answers, here to the first images, rounded.
+    """
+    does = hashlib.sha256(logits.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes()).hexdigest()
+    return repr((digest(model), str(model), does, asked, versions(), logits.device.type, torch.get_num_threads()))
+
+
+def _radii(eps: Sequence[float] | float, norm: Norm | None) -> tuple[float, ...]:
+    """Return ε as a tuple, refusing what is no radius in the attacks' norm."""
+    radii = (float(eps),) if isinstance(eps, int | float) else tuple(float(radius) for radius in eps)
+    if not radii:
+        raise PassbandError("there is no eps; give at least one, such as 8/255")
+    for radius in radii:
+        threat_of(norm or "Linf", radius)
+    return radii
 
 
 def _key(identity: str, shard: Shard) -> str:
@@ -244,14 +272,21 @@ def _doubts(found: Found, members: Sequence[Attack]) -> tuple[Doubt, ...]:
         name = type(member).__name__
         if not blind[place]:
             doubts += of_search(name, silent, fell, attacked, attacked - broke)
-        elif not all(blind[:place]):
+        elif norm_of(member) is not None and any(_climbs(other) for other in members[:place]):
             doubts += of_black_box(name, broke, attacked)
     return tuple(doubts)
+
+
+def _climbs(attack: Attack) -> bool:
+    """Tell whether an attack takes more than one step along gradients."""
+    return isinstance(attack, Searching) and not getattr(attack, "black_box", False) and attack.search().queries > 1
 
 
 def _dependence(model: nn.Module, members: Sequence[Attack], placed: bool) -> tuple[str, ...]:
     """Say why other batches could give other verdicts."""
     why = [f"{type(member).__name__} couples the images of a batch" for member in members if couples_batch(member)]
+    names = [type(one).__name__ for one in members if not (isinstance(one, Searching) or couples_batch(one))]
+    why += [f"{name} is given whole batches, and may look from image to image" for name in names]
     if uses_batch_statistics(model):
         why.append("the model normalizes by the statistics of each batch")
     if placed:

@@ -38,10 +38,11 @@ class FAB:
     **Source**: Croce and Hein, *Minimally distorted adversarial examples with a fast adaptive boundary attack*,
     algorithm 1; ``multi_targeted`` is the targeted FAB of their *Reliable evaluation of adversarial robustness*,
     AutoAttack. Arguments and defaults as torchattacks 3.5.1.
-    **Differs**: as in AutoAttack and torchattacks, the final search along a line is left out. The points that
-    gradients are taken at count as well when the model errs on them. The projections find their multiplier by
-    Newton's method, which is exact on a piecewise linear function, rather than by sorting. Restarts and classes
-    go on after a success, to look for nearer points. An image that the model errs on untouched is its own answer.
+    **Differs**: no mode towards a label, no L1 and no band. As in AutoAttack and torchattacks, the final search
+    along a line is left out. The points that gradients are taken at count as well when the model errs on them.
+    The projections find their multiplier by Newton's method, which is exact on a piecewise linear function,
+    rather than by sorting. Restarts and classes go on after a success, to look for nearer points. An image that
+    the model errs on untouched is its own answer.
 
     Attributes:
         norm: The distance that is made small: ``"Linf"`` or ``"L2"``.
@@ -252,7 +253,8 @@ def onto_plane(points: Images, gap: Each, slope: Images, norm: Norm) -> Images:
         further = torch.where(slack > 0, (need - held) / slack, reach)
         if not bool((further > reach).any()):
             return way * (rate * reach).minimum(room)
-        reach = reach.maximum(further)
+        # Slopes near zero ask for a reach beyond all numbers, which times a slope of zero would be none at all.
+        reach = reach.maximum(further).clamp(max=torch.finfo(reach.dtype).max)
 
 
 def _each(which: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,11 @@ class Outcome:
     def take(self, which: Tensor) -> Outcome:
         """Return the outcome of some of the images."""
         return Outcome(**{name: value[which] for name, value in vars(self).items()})
+
+    def put(self, places: Tensor, other: Outcome) -> None:
+        """Write the outcome of some of the images."""
+        for name, value in vars(other).items():
+            getattr(self, name)[places] = value
 
     def judged(self, places: Tensor, success: Tensor, logits: Tensor, points: Tensor, images: Tensor) -> None:
         """Write the verdicts on some points."""
@@ -120,8 +125,9 @@ def pooled(
         early: Whether any iterate counts, rather than the attack's answer alone.
     """
     queue = _by_margin(clean, labels)
-    active = _begun(attack, images, labels, clean, queue[:0])
-    back = active
+    images = images.contiguous(memory_format=torch.channels_last)
+    active, queue = _begun(attack, images, labels, clean, queue[:size]), queue[size:]
+    back = active.first(0)
     waiting: list[_Candidate] = []
     # An attack whose questions alternate between kinds says after how many they repeat: rows that keep step save
     # the gradients that only some kinds need.
@@ -162,7 +168,11 @@ def _one_query(attack: Search, fast: nn.Module, group: _Group, size: int, early:
     said = asked(attack, fast, rows)
     points = rows.points
     _note(attack, rows, said)
-    attack.advance(rows, said)
+    # Where any iterate counts, a success leaves; the search is not told, so that one which the model refutes goes on.
+    told, done = replace(said, fooled=torch.zeros_like(said.fooled)) if early else said, rows.done
+    attack.advance(rows, told)
+    if early:
+        rows.done = torch.where(said.fooled, done, rows.done)
     rows.step = rows.step + 1
     group = _Group(rows if count == size else rows.take(slice(0, count)), group.places)
     success, ended = said.fooled[:count], group.rows.done | (group.rows.step >= attack.queries)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from passband.attacks.search import Search
 from passband.attacks.threat import Norm
 from passband.attacks.versions import DEFAULTS
-from passband.core.errors import unknown
+from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.core.registry import Registry
 from passband.models.state import Mode
@@ -76,6 +76,11 @@ def make(name: str, options: Mapping[str, Any] | None = None, *, defaults: str =
     kind = ATTACKS[name]
     if defaults not in DEFAULTS:
         raise unknown("set of defaults", defaults, DEFAULTS)
+    if DEFAULTS[defaults] and name not in DEFAULTS[defaults]:
+        known = ", ".join(sorted(DEFAULTS[defaults]))
+        raise PassbandError(
+            f"defaults of {defaults} are known for {known}; got {name}: leave them out, and give options"
+        )
     given = {**DEFAULTS[defaults].get(name, {}), **(options or {})}
     attack: Attack = kind(**parse_options(kind, given, owner=f"attack {name}"))
     return attack

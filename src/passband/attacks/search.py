@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from passband.attacks.chance import image_keys
 from passband.attacks.threat import Images, Threat, check_images
+from passband.core.errors import PassbandError
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import Mode, frozen
 
@@ -179,6 +180,11 @@ def asked(attack: Search, model: nn.Module, rows: Rows, *, check: bool = False) 
         if check:
             check_targets(rows.labels, check_logits(logits, len(points)).shape[1])
         losses = attack.losses(logits, rows)
+        if losses is not None and not losses.requires_grad:
+            raise PassbandError(
+                f"no gradient reaches the images (torch.no_grad or NumPy in the model's forward), and "
+                f"{type(attack).__name__} follows one; let gradients through, or attack with square"
+            )
         gradient = None if losses is None else _gradient(losses, points)
     logits = logits.detach()
     return Said(logits, None if losses is None else losses.detach(), gradient, fooled(attack, logits, rows))
@@ -204,6 +210,7 @@ def searched(attack: Search, model: nn.Module, images: Images, labels: Labels) -
         PassbandError: when images or labels are out of range, or the model gives NaN.
     """
     check_images(images)
+    check_labels(labels, images)
     threat = attack.threat
     if threat is not None and threat.eps == 0:
         return images.detach().clone()
@@ -228,6 +235,19 @@ def searched(attack: Search, model: nn.Module, images: Images, labels: Labels) -
             attack.advance(rows, said)
             rows.step = rows.step + 1
     return answers
+
+
+def check_labels(labels: Tensor, images: Tensor) -> None:
+    """Refuse labels that are no class index per image.
+
+    Raises:
+        PassbandError: naming what came.
+    """
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or labels.device != images.device:
+        came = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)} on {labels.device}"
+        raise PassbandError(
+            f"labels are class indices, int64 [{len(images)}] on {images.device} as the images; got {came}"
+        )
 
 
 def _gradient(losses: Tensor, points: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor
 from passband.core.errors import PassbandError
 from passband.core.store import make_folder, write_atomic
 
-BYTES = 2**28
-"""Size of a shard's images: small enough to hold several copies, large enough that few batches end unfilled."""
+COUNT = 1024
+"""Images of a shard, at least: few enough to lose little, enough that hardly any working batch ends unfilled."""
 
 
 @dataclass
@@ -65,16 +65,30 @@ class Found:
         )
 
 
-def shards(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Shard]:
-    """Gather batches until a shard is full."""
+def shards(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Shard]:
+    """Gather batches until a shard is full.
+
+    Raises:
+        PassbandError: when what comes is no pair of images and labels, or the images' sizes differ.
+    """
     held: list[tuple[Tensor, Tensor]] = []
-    for images, targets in batches:
+    count = 0
+    for batch in batches:
+        if isinstance(batch, Tensor) or len(batch) != 2 or len(batch[0]) != len(batch[1]):
+            raise PassbandError(
+                "batches yield pairs of images and as many labels; give [(images, labels)] for one batch"
+            )
+        images, targets = (part.detach().to(device) for part in batch)
         if not len(images):
             continue
-        held.append((images, targets))
-        if sum(one.nbytes for one, _ in held) >= BYTES:
+        if held and images.shape[1:] != held[0][0].shape[1:]:
+            sizes = " and ".join(str(list(one.shape[1:])) for one in (held[0][0], images))
+            raise PassbandError(f"images of one data set have one size; got {sizes}: resize them")
+        held.append((images, targets.long()))
+        count += len(images)
+        if count >= COUNT:
             yield _joined(held)
-            held = []
+            held, count = [], 0
     if held:
         yield _joined(held)
 

@@ -30,7 +30,7 @@ class TPGD:
         eps: Radius of the L∞ ball, pixels in [0, 1].
         alpha: Size of a step; None takes ε/4.
         steps: Number of steps, 1 or more.
-        band: Frequencies that the change may have, after the start; None allows all.
+        band: Frequencies that the change may have; None allows all.
         seed: Of the start.
         mode: Mode of the model meanwhile.
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from passband.attacks.chance import fork, normal
 from passband.attacks.search import Rows, Said
-from passband.attacks.threat import Images, Threat
+from passband.attacks.threat import Banded, Images, Threat
 from passband.core.errors import PassbandError
 from passband.models.state import Mode
 
@@ -94,8 +94,9 @@ class Walk:
         if self.restarts > 1:
             ends = rows.step % self.period == self.steps
             rows.done = rows.done | (ends & said.fooled)
-            keys = fork(rows.keys, rows.step // self.period)
-            moved = torch.where(_each(ends), self._started(rows.images, keys), moved)
+            if bool(ends.any()):
+                keys = fork(rows.keys, rows.step // self.period)
+                moved = torch.where(_each(ends), self._started(rows.images, keys), moved)
             moved = torch.where(_each(rows.done), rows.points, moved)
         rows.points = moved
 
@@ -109,7 +110,9 @@ class Walk:
         if self.start == "ball":
             return self.threat.scatter(images, keys)
         noise = torch.empty_like(images).copy_(normal(keys, images.shape[1:]))
-        return torch.add(images, noise, alpha=0.001).clamp_(0, 1)
+        start = torch.add(images, noise, alpha=0.001).clamp_(0, 1)
+        # A start outside the band would be no point of the search.
+        return self.threat.project(start, images) if isinstance(self.threat, Banded) else start
 
 
 def check_steps(steps: int, alpha: float | None, eps: float, largest: float = 1.0) -> None:

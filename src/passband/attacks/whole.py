@@ -45,7 +45,7 @@ def attacked(
     for count in batches:
         chunk = slice(first, first + count)
         untouched = images[chunk]
-        points = attack(fast, untouched, labels[chunk])
+        points = attack(fast, untouched, labels[chunk]).detach()
         if points.shape != untouched.shape or not bool(((points >= 0) & (points <= 1)).all()):
             raise PassbandError(f"{type(attack).__name__} must return as many images in [0, 1] as it is given")
         logits = logits_of(model, points, size)

@@ -12,18 +12,19 @@ from pydantic import TypeAdapter, ValidationError
 from passband.core.band import Band
 from passband.core.errors import PassbandError, unknown
 
-RESUME = "resume"
-"""The argument by which a probe is told where to keep what it has finished, until it has finished everything."""
+GIVEN = ("resume", "precision")
+"""Arguments that whoever runs a probe gives it: where to keep what is finished until all is, and in which precision
+the model runs."""
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 
 
 def defaults(part: Callable[..., Any]) -> dict[str, Any]:
     """Return the options that ``part`` takes by keyword, with their defaults.
 
-    A folder to keep unfinished work in (`RESUME`) changes no answer and is no option.
+    What the program itself gives (`GIVEN`) is no option.
     """
     parameters = inspect.signature(part).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty and p.name != RESUME}
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty and p.name not in GIVEN}
 
 
 def parse_options(part: Callable[..., Any], given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:

@@ -209,8 +209,9 @@ class Recipe(BaseModel):
         return Recipe.of(fields)
 
     def plain(self) -> dict[str, Any]:
-        """Return the recipe as plain data, null fields left out."""
-        return dict(_without_null(self.model_dump(mode="json")))
+        """Return the recipe as plain data, null fields left out; among a part's options null stays, as a value."""
+        fields = _without_null(self.model_dump(mode="json"))
+        return fields | {"data": _without_null(fields["data"])}
 
     def text(self) -> str:
         """Return the recipe as YAML."""
@@ -237,12 +238,8 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_null(item) for item in value]
-    return value
+def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _set(fields: dict[str, Any], keys: list[str], value: Any, path: str) -> None:

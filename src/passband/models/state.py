@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import nn
 
 from passband.core.errors import PassbandError
@@ -68,6 +69,19 @@ def _kept(model: nn.Module) -> Iterator[None]:
         for parameter, requires_grad, gradient in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute in each tensor's own precision: no autocast, and no TF32, which rounds float32 to ten bits on GPUs."""
+    cudnn = torch.backends.cudnn
+    kept = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    with (
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        cudnn.flags(**kept, allow_tf32=False),
+    ):
+        yield
 
 
 def uses_batch_statistics(model: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from passband.core.band import Band
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.results import Axis, Curve, Gallery, Picture, Result, Series
 from passband.data.dataset import Batches
+from passband.models.fast import Precision
 from passband.models.state import uses_batch_statistics
 from passband.probes.registry import PROBES
 from passband.tasks.classification import predict, untouched
@@ -44,6 +45,7 @@ def robustness(
     verdict: Verdict = "any",
     examples: int = 4,
     resume: Path | None = None,
+    precision: Precision = "float32",
 ) -> tuple[Result, ...]:
     """Measure accuracy under each attack at each ε, on images that the model gets right untouched.
 
@@ -67,6 +69,7 @@ def robustness(
             answer does, as torchattacks counts.
         examples: Number of attacked images to show; 0 shows none.
         resume: A folder where what is finished is kept until all is; None keeps nothing.
+        precision: Of the gradients; every verdict is the model's own in float32.
 
     Returns:
         ``robustness.accuracy``: Curve, a fraction over ε (in 1/255 for L∞) from 0 (untouched) on, one series per
@@ -95,7 +98,9 @@ def robustness(
     norm = _norm(chosen)
     radii = tuple(sorted({0.0, *eps}))
     found = {
-        name: robust_accuracy(model, batches, attack, radii, verdict=verdict, scale=alpha is None, resume=resume)
+        name: robust_accuracy(
+            model, batches, attack, radii, verdict=verdict, scale=alpha is None, resume=resume, precision=precision
+        )
         for name, attack in chosen.items()
     }
     how: dict[str, Any] = {
@@ -128,7 +133,7 @@ def _attack(name: str, preset: str, defaults: str, options: dict[str, Any]) -> A
     known = {field.name for field in fields(ATTACKS[name])}
     given = {key: value for key, value in options.items() if value is not None and key in known}
     if options["band"] is not None and "band" not in known:
-        raise PassbandError(f"{name} follows no gradient and keeps to no band; leave band out or choose pgd")
+        raise PassbandError(f"{name} keeps to no band; leave band out or choose another attack, such as pgd")
     changed: Attack = replace(attack, **given)
     return changed
 

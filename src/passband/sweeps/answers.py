@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from passband.core.answer import Answer
 from passband.core.environment import versions
 from passband.core.errors import PassbandError
-from passband.core.options import RESUME, defaults, parse_options
+from passband.core.options import defaults, parse_options
 from passband.core.results import Result
 from passband.core.spec import ImageSpec
 from passband.core.store import lock
@@ -70,9 +70,11 @@ def measure(
         if (kept / "results.json").exists():
             return _recalled(kept, command)
         parts = kept / "parts"
-        resume = {RESUME: parts} if RESUME in inspect.signature(function).parameters else {}
-        with _running_in(precision, asked.model, batches.device.type):
-            results = function(asked.model, batches, **options, **resume)
+        takes = inspect.signature(function).parameters
+        offered = {"resume": parts, "precision": precision}
+        context = {name: value for name, value in offered.items() if name in takes}
+        with _running_in("float32" if "precision" in takes else precision, asked.model, batches.device.type):
+            results = function(asked.model, batches, **options, **context)
         how = {
             "command": command, "model": asked.name, "weights": asked.digest, "data": batches.dataset.name,
             "fingerprint": batches.dataset.fingerprint, "count": batches.count, "truth": batches.truth,

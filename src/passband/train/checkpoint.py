@@ -113,7 +113,8 @@ class State:
         self.memory.update(saved.get("memory", {}))
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+            # Resumed where fewer devices are seen, the states of the others have nobody to go to.
+            torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])
         self.position = Position(**saved["position"])
 
 

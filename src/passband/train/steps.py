@@ -148,6 +148,8 @@ def make_scheme(scheme: Part | None, attack: Part | None, memory: dict[str, Any]
         PassbandError: for an unknown scheme, attack or argument.
     """
     made = None if attack is None else make(attack.name, attack.arguments)
+    if getattr(made, "targeted", False):
+        raise PassbandError("a training leads away from the labels: an attack towards them would help; drop targeted")
     if scheme is None:
         return Scheme(plain if made is None else adversarial(made), made)
     build = SCHEMES[scheme.name]
