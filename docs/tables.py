@@ -101,7 +101,7 @@ def _range(values: list[int]) -> str:
 
 PAGES = {
     "README.md": {"results": results_table, "benchmark": benchmark_table},
-    "docs/attacks.md": {"speed": speed_table},
+    "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
 }
 """Each page's tables, by their marks."""
 

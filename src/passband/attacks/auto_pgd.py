@@ -94,7 +94,7 @@ class APGD:
 @ATTACKS.register("apgdt")
 @dataclass(frozen=True)
 class APGDT:
-    """Climb the targeted DLR towards each of the likeliest wrong classes in turn, as :class:`APGD` climbs.
+    """Climb the targeted DLR towards each of the likeliest wrong classes in turn, as APGD climbs.
 
     The goals are ranked by the untouched image's logits; an image that fell is given no further goal or start.
 
