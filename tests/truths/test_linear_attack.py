@@ -48,7 +48,7 @@ def test_worst_margin_is_found(attack: FGSM | PGD, eps: float) -> None:
 
 @pytest.mark.parametrize("eps", [0.05, 0.3])
 @pytest.mark.parametrize(
-    "attack", [PGDL2(alpha=None), PGDL2(alpha=None, random_start=False), APGD("L2", steps=20)], ids=str
+    "attack", [PGDL2(alpha=None, steps=40), PGDL2(alpha=None, random_start=False), APGD("L2", steps=20)], ids=str
 )
 def test_worst_euclidean_margin_is_found(attack: PGDL2 | APGD, eps: float) -> None:
     """Under L2 it is margin − ε‖w‖₂."""
