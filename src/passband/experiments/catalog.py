@@ -10,7 +10,7 @@ from passband.core.errors import unknown
 from passband.experiments.protocol import Experiment
 
 PACKAGE = passband.experiments.__name__
-MACHINERY = frozenset({"protocol", "catalog", "reproduce", "margins"})
+MACHINERY = frozenset({"protocol", "catalog", "reproduce", "margins", "timing", "spatial_mixing.settings"})
 
 
 def names() -> list[str]:
