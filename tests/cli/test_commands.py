@@ -15,7 +15,8 @@ from passband.cli import main
 from passband.core.answer import Answer
 from passband.core.results import Curve, Table
 from passband.core.scale import Scale
-from passband.experiments.spatial_mixing import static_filters
+from passband.experiments import catalog
+from passband.experiments.spatial_mixing import settings
 
 MODEL = """
 import torch
@@ -52,6 +53,9 @@ def nan():
 def broken():
     raise RuntimeError("no\\nluck")
 """
+
+TINY = {"width": 4, "part": 64, "epochs": 1, "batch": 32}
+"""A separable ResNet's training that takes no time."""
 
 
 @pytest.fixture
@@ -233,6 +237,8 @@ def test_images_without_labels(place, capsys) -> None:
         (("train", "--model", "separable_resnt"), "did you mean 'separable_resnet'"),
         (("train", "--set", "epoch=1"), "did you mean 'epochs'"),
         (("reproduce", "spatial-mixing/static-filter"), "did you mean 'spatial-mixing/static-filters'"),
+        (("reproduce",), "takes one experiment, such as spatial-mixing/width, or --all; got neither"),
+        (("reproduce", "quickstart", "--all"), "or --all; got both"),
         (("reproduce", "quickstart", "--scale", "tiny"), "unknown scale 'tiny'"),
         (("report", "nowhere"), "no results.json in nowhere"),
         (("list", "model"), "did you mean 'models'"),
@@ -296,8 +302,7 @@ def test_lists(place, capsys) -> None:
 
 
 def test_reproduce_measures_judges_and_continues(place, capsys, monkeypatch) -> None:
-    tiny = {"data": {"name": "photos", "part": 64}, "epochs": 1, "model": {"depth": 1, "width": 4}}
-    monkeypatch.setitem(static_filters.SETTINGS, Scale.SMOKE, tiny)
+    monkeypatch.setitem(settings._SEPARABLE, Scale.SMOKE, TINY)
     arguments = ("reproduce", "spatial-mixing/static-filters", "--scale", "smoke", "--device", "cpu")
     code, out, _ = run(capsys, *arguments)
     assert code == 0 and "not judged at this scale" in out
@@ -309,6 +314,21 @@ def test_reproduce_measures_judges_and_continues(place, capsys, monkeypatch) -> 
     assert again[0] == 0
     rows = Answer.load(place / "passband-out" / "spatial-mixing-static-filters-smoke")["table"]
     assert isinstance(rows, Table) and rows.rows == table.rows
+
+
+def test_all_experiments_are_measured_one_after_another(place, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(settings._SEPARABLE, Scale.SMOKE, TINY)
+    names = ["spatial-mixing/width", "spatial-mixing/static-filters"]
+    monkeypatch.setattr(catalog, "of_papers", lambda: names)
+    code, out, _ = run(capsys, "reproduce", "--all", "--device", "cpu", "--out", "answers")
+    assert code == 0 and "2 experiments; in 0 of them a claim fails" in out
+    for name in names:
+        answer = Answer.load(place / "answers" / f"{name.replace('/', '-')}-smoke")
+        assert answer.head["command"] == f"passband reproduce {name} --device cpu --out answers"
+
+
+def test_all_experiments_of_papers_are_found() -> None:
+    assert "quickstart" in catalog.names() and set(catalog.of_papers()) == set(catalog.names()) - {"quickstart"}
 
 
 def test_a_set_that_is_not_there_is_a_row_that_says_so(place, capsys) -> None:

@@ -32,9 +32,9 @@ def run(arguments: list[str]) -> object:
     return app(arguments, standalone_mode=False)
 
 
-def _command() -> str:
-    """Return the command as it was given, for results to say what makes them again."""
-    return shlex.join(["passband", *_arguments])
+def _command(one: str = "--all") -> str:
+    """Return the command as it was given, or for ``one`` of all experiments, for results to say what makes them."""
+    return shlex.join(["passband", *(one if word == "--all" else word for word in _arguments)])
 
 
 @app.command(short_help="Train, probe and report three networks.")
@@ -137,18 +137,38 @@ def train(
 
 @app.command(short_help="Measure a table or figure of a paper again.")
 def reproduce(
-    name: Annotated[str, typer.Argument(help="PAPER/NAME, as `passband list experiments` shows them.")],
+    name: Annotated[str | None, typer.Argument(help="PAPER/NAME, as `passband list experiments` shows them.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every table and figure of the papers, one after another.")
+    ] = False,
     scale: Annotated[str, typer.Option(help="smoke, small or full.")] = "smoke",
     data: Annotated[str | None, typer.Option(help="A set in place of the one that the experiment names.")] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the answer; with --all, of all answers.")] = None,
 ) -> int:
     """Measure a table or figure of a paper again and judge its claims."""
+    from passband.core.errors import PassbandError
     from passband.core.store import file_name
 
-    folder = out or Path("passband-out") / file_name(name, scale, *([data] if data else []))
-    return _reproduce(name, scale, folder, data, data_dir, device)
+    if all_ == (name is not None):
+        came = "both" if all_ else "neither"
+        raise PassbandError(f"reproduce takes one experiment, such as spatial-mixing/width, or --all; got {came}")
+    endings = [scale, *([data] if data else [])]
+    if name is not None:
+        folder = out or Path("passband-out") / file_name(name, *endings)
+        return _reproduce(name, scale, folder, data, data_dir, device)
+
+    from passband.cli import show
+    from passband.experiments.catalog import of_papers
+
+    codes = []
+    for one in of_papers():
+        show.line(f"\n{one}")
+        folder = (out or Path("passband-out")) / file_name(one, *endings)
+        codes.append(_reproduce(one, scale, folder, data, data_dir, device))
+    show.line(f"\n{len(codes)} experiments; in {sum(codes)} of them a claim fails")
+    return max(codes)
 
 
 def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Path | None, device: str) -> int:
@@ -169,7 +189,7 @@ def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Pat
 
     experiment = find(name)
     at = Scale(scale)
-    lab = Lab(at, _command(), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at))
+    lab = Lab(at, _command(name), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at))
     make_folder(out)
     answer = measure(name, experiment, lab, data=data)
     answer.save(out)

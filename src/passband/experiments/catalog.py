@@ -10,7 +10,7 @@ from passband.core.errors import unknown
 from passband.experiments.protocol import Experiment
 
 PACKAGE = passband.experiments.__name__
-MACHINERY = frozenset({"protocol", "catalog", "reproduce", "margins", "timing", "spatial_mixing.settings"})
+MACHINERY = frozenset({"protocol", "catalog", "reproduce", "margins", "curves", "timing", "spatial_mixing.settings"})
 
 
 def names() -> list[str]:
@@ -21,6 +21,11 @@ def names() -> list[str]:
         if not module.ispkg and path not in MACHINERY:
             found.append(path.replace(".", "/").replace("_", "-"))
     return sorted(found)
+
+
+def of_papers() -> list[str]:
+    """Return the names of the experiments that measure a paper's table or figure."""
+    return [name for name in names() if "/" in name]
 
 
 def find(name: str) -> Experiment:
