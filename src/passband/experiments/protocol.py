@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from passband.core.claims import Claim
+from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
 from passband.sweeps.lab import Lab
@@ -46,6 +46,7 @@ class Experiment:
         claims: The paper's sentences.
         reported: The paper's own numbers, by case; empty where it draws them without saying them.
         limit: Test images per probe at each scale; None takes all.
+        figures: All rows to the paper's figure, its cases side by side (``experiments/curves.py``); None draws none.
     """
 
     title: str
@@ -56,3 +57,4 @@ class Experiment:
     claims: Sequence[Claim]
     reported: dict[str, dict[str, float]] = field(default_factory=dict)
     limit: dict[Scale, int | None] = field(default_factory=dict)
+    figures: Callable[[Rows], tuple[Result, ...]] | None = None

@@ -37,7 +37,7 @@ def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None =
     hardware = hardware_class(lab.device)
     how = {"command": lab.command, "versions": versions(), "hardware": hardware}
     table = _table(name, experiment, rows, how)
-    results: list[Result] = [table]
+    results: list[Result] = [table, *_figures(name, experiment, rows, how)]
     for case, found in zip(cases, measured, strict=True):
         if isinstance(found, Measured):
             prefix = _label(case)
@@ -85,6 +85,11 @@ def _table(name: str, experiment: Experiment, rows: Rows, how: dict[str, Any]) -
         columns=tuple(columns),
         rows=tuple(tuple(row.get(column.name) for column in columns) for row in rows),
     )
+
+
+def _figures(name: str, experiment: Experiment, rows: Rows, how: dict[str, Any]) -> list[Result]:
+    drawn = experiment.figures(rows) if experiment.figures is not None else ()
+    return [result.model_copy(update={"how": how | {"experiment": name} | result.how}) for result in drawn]
 
 
 def _judge(

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from passband.core.claims import Claim, Rows
-from passband.core.results import Axis, Column, Curve, Result, Series
+from passband.core.results import Column, Result
 from passband.core.scale import Scale
+from passband.experiments.curves import across
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.spatial_mixing.settings import LEARN, separable
@@ -90,32 +91,20 @@ def _verdicts(run: Run, lab: Lab) -> dict[str, np.ndarray]:
 
 
 def figures(rows: Rows) -> tuple[Result, ...]:
-    """Draw accuracy over ε by what learns: one figure per set, training and attack, means over seeds."""
-    groups = dict.fromkeys(
-        (str(row["data"]), str(row["case"]).partition(", ")[2], attack)
-        for row in rows
-        if "clean" in row
+    """Draw accuracy over ε by what learns, for each training and attack."""
+    return tuple(
+        curve
+        for training in TRAININGS
         for attack in ATTACKS
-    )
-    return tuple(_figure(rows, *group) for group in groups)
-
-
-def _figure(rows: Rows, data: str, training: str, attack: str) -> Curve:
-    columns = ("clean", *(f"{attack} {eps}" for eps in EPS))
-    series = []
-    for learn in LEARN:
-        chosen = [row for row in rows if row["data"] == data and row["case"] == f"{learn}, {training}"]
-        values = np.array([[row[column] for column in columns] for row in chosen if "clean" in row], dtype=float) / 100
-        if len(values):
-            low, high = (tuple(end.tolist()) for end in (values.min(0), values.max(0)))
-            series.append(Series(name=learn, values=tuple(values.mean(0).tolist()), low=low, high=high, n=len(values)))
-    return Curve(
-        name=f"accuracy.{data}.{training}.{attack}",
-        title=f"{training} networks under {attack}, {data}",
-        notes=("Means over seeds, from the smallest to the largest.",),
-        x=Axis(name="ε, largest change of a pixel", unit="1/255", values=(0, *EPS)),
-        y=Axis(name="accuracy", unit="fraction"),
-        series=tuple(series),
+        for curve in across(
+            [row for row in rows if str(row["case"]).endswith(training)],
+            {0: "clean"} | {eps: f"{attack} {eps}" for eps in EPS},
+            Column(name="ε", unit="1/255"),
+            Column(name="accuracy", unit="%"),
+            by="learns",
+            name=f"{training}.{attack}",
+            title=f"{training} networks under {attack}",
+        )
     )
 
 
@@ -149,6 +138,7 @@ EXPERIMENT = Experiment(
     ),
     cases=cases,
     measure=measure,
+    figures=figures,
     claims=(
         *(_more_robust(attack, rival) for attack in ATTACKS for rival in ("everything", "spatial")),
         Claim(

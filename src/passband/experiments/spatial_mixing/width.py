@@ -10,8 +10,9 @@ Fashion-MNIST: nothing there is extra-wide, so what is judged is whether the gap
 from __future__ import annotations
 
 from passband.core.claims import Claim, Rows
-from passband.core.results import Column
+from passband.core.results import Column, Result
 from passband.core.scale import Scale
+from passband.experiments.curves import over
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.spatial_mixing.settings import separable
 from passband.sweeps.lab import Lab
@@ -63,6 +64,12 @@ def closing(rows: Rows) -> float | None:
     return None if narrow is None or wide is None else narrow - wide
 
 
+def figures(rows: Rows) -> tuple[Result, ...]:
+    """Draw accuracy over width by what learns."""
+    width, accuracy = Column(name="width", unit="channels"), Column(name="accuracy", unit="%")
+    return over(rows, width, accuracy, by="learns", name="accuracy", title="Accuracy over width")
+
+
 EXPERIMENT = Experiment(
     title="Extra-wide separable ResNets",
     source="spatial-mixing, figure 4",
@@ -72,6 +79,7 @@ EXPERIMENT = Experiment(
     ),
     cases=cases,
     measure=measure,
+    figures=figures,
     claims=(
         Claim(
             "the gap closes",
