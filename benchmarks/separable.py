@@ -1,7 +1,11 @@
 """Compare a training step of the separable ResNet-20, composed, with the same network written as two convolutions.
 
 Theirs is a grouped convolution followed by a 1×1, in its best memory layout (channels last) and in PyTorch's default
-one; the plain dense ResNet-20 of the same shape is the floor. ``python -m benchmarks.separable [--quick]``.
+one; the plain dense ResNet-20 of the same shape is the floor. bf16 beside float32 has no target.
+
+A composed layer needs the gradient of its dense kernel in every mode, since both of its weights are reached through it:
+freezing either mixing saves nothing there, and the three modes' steps take about as long. Two convolutions in a row do
+skip what is frozen, and are slower all the same. ``python -m benchmarks.separable [--quick] [--device cuda]``.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Pair, compare, options, report, show_times, time_rounds
+from benchmarks.side_by_side import Pair, compare, report, show_times, time_rounds
+from benchmarks.steps import channels_last, compare_precisions, place, step_options, training_step
 from passband.models.cifar_resnet import CifarResNet
 from passband.models.layers import SeparableConv2d
 from passband.models.preactivation import PreActivationResNet
@@ -42,19 +47,6 @@ def freeze(model: nn.Module, learn: str) -> nn.Module:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not FROZEN[learn] or FROZEN[learn] not in name)
     return model
-
-
-def training_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Return one SGD step on a fixed batch."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learned, lr=1e-4, momentum=0.9, weight_decay=5e-4)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-
-    return step
 
 
 def saved_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
@@ -102,10 +94,6 @@ def _difference(name: str, our: Tensor, their: Tensor) -> float:
     return relative
 
 
-def _channels_last(model: nn.Module) -> nn.Module:
-    return model.to(memory_format=torch.channels_last)
-
-
 def variants(learn: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
     """Return the training steps to be compared, all with equal weights where the networks are equal."""
     last = images.contiguous(memory_format=torch.channels_last)
@@ -114,11 +102,14 @@ def variants(learn: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[
     rivals = naive(), naive()
     for rival in rivals:
         rival.load_state_dict(ours.state_dict())
+    dense = CifarResNet(DEPTH, WIDTH)
+    for model in (ours, *rivals, dense):
+        model.to(images.device)
     return {
-        "ours": training_step(freeze(_channels_last(ours), learn), last, labels),
-        "two convolutions, channels last": training_step(freeze(_channels_last(rivals[0]), learn), last, labels),
+        "ours": training_step(freeze(channels_last(ours), learn), last, labels),
+        "two convolutions, channels last": training_step(freeze(channels_last(rivals[0]), learn), last, labels),
         "two convolutions, default layout": training_step(freeze(rivals[1], learn), images, labels),
-        "plain dense, channels last": training_step(_channels_last(CifarResNet(DEPTH, WIDTH)), last, labels),
+        "plain dense, channels last": training_step(channels_last(dense), last, labels),
     }
 
 
@@ -127,7 +118,7 @@ def compare_steps(learn: str, images: Tensor, labels: Tensor, rounds: int) -> li
     times = time_rounds(variants(learn, images, labels), rounds)
     show_times(f"one training step, {learn} learned", times, 1000, "ms")
     name = f"separable step, {learn} learned"
-    note = f"ResNet-20, multiplier {MULTIPLIER}, batch {len(images)}, {torch.get_num_threads()} threads"
+    note = f"{about(images)}, batch {len(images)}"
     pairs = (
         Pair(f"{name}, against the best layout", "ours", "two convolutions, channels last", 5.0, note),
         Pair(f"{name}, against the default layout", "ours", "two convolutions, default layout", 8.0, note),
@@ -136,11 +127,40 @@ def compare_steps(learn: str, images: Tensor, labels: Tensor, rounds: int) -> li
     return [compare(pair, times, "s") for pair in pairs]
 
 
+def compare_modes(images: Tensor, labels: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Time ours by what learns: the dense kernel's gradient is needed in every mode, so freezing saves nothing."""
+    last = images.contiguous(memory_format=torch.channels_last)
+    models = {learn: SeparableResNet(DEPTH, WIDTH, MULTIPLIER).to(images.device) for learn in LEARN}
+    times = time_rounds(
+        {learn: training_step(freeze(channels_last(m), learn), last, labels) for learn, m in models.items()}, rounds
+    )
+    show_times("one training step of ours, by what learns", times, 1000, "ms")
+    note = f"{about(images)}, batch {len(images)}; composed layers need the dense gradient in every mode"
+    names = {learn: f"separable step, {learn} learned, against all learned" for learn in LEARN[1:]}
+    return [compare(Pair(name, learn, "all", None, note), times, "s") for learn, name in names.items()]
+
+
+def about(images: Tensor) -> str:
+    """Say what steps were of, and where."""
+    return f"ResNet-20, multiplier {MULTIPLIER}, {place(images.device.type)}"
+
+
+def compare_bf16(learn: str, images: Tensor, labels: Tensor, rounds: int) -> dict[str, Any]:
+    """Time ours in bf16 beside float32."""
+
+    def build() -> nn.Module:
+        return freeze(channels_last(SeparableResNet(DEPTH, WIDTH, MULTIPLIER).to(images.device)), learn)
+
+    last = images.contiguous(memory_format=torch.channels_last)
+    name = f"separable step, {learn} learned, bf16 against float32"
+    return compare_precisions(name, build, last, labels, rounds, about(images))
+
+
 def compare_memory(images: Tensor, labels: Tensor) -> dict[str, Any]:
     """Compare what ours and theirs keep for backward."""
     last = images.contiguous(memory_format=torch.channels_last)
     models = {"ours": SeparableResNet(DEPTH, WIDTH, MULTIPLIER), "two convolutions": naive()}
-    kept = {name: [float(saved_bytes(_channels_last(m), last, labels))] for name, m in models.items()}
+    kept = {name: [float(saved_bytes(channels_last(m.to(images.device)), last, labels))] for name, m in models.items()}
     show_times("kept for backward", kept, 2.0**-20, "MiB")
     pair = Pair("memory kept for backward", "ours", "two convolutions", 4.0, "distinct storages, without parameters")
     return compare(pair, kept, "bytes")
@@ -148,16 +168,16 @@ def compare_memory(images: Tensor, labels: Tensor) -> dict[str, Any]:
 
 def main() -> None:
     """Run the whole comparison."""
-    arguments = options(__doc__ or "")
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
+    arguments = step_options(__doc__ or "")
     batch, rounds = (16, 2) if arguments.quick else (128, 7)
-    images, labels = torch.rand(batch, 3, 32, 32), torch.randint(10, (batch,))
-    worst = assert_agreement(images[:8], labels[:8])
+    images = torch.rand(batch, 3, 32, 32, device=arguments.device)
+    labels = torch.randint(10, (batch,), device=arguments.device)
+    worst = assert_agreement(images[:8].cpu(), labels[:8].cpu())
     print(f"float64: outputs and all gradients agree to {worst:.1e} of the largest value")
-    comparisons = [compare_memory(images, labels)]
+    comparisons = [compare_memory(images, labels), *compare_modes(images, labels, rounds)]
     for learn in LEARN:
         comparisons += compare_steps(learn, images, labels, rounds)
+        comparisons.append(compare_bf16(learn, images, labels, rounds))
     report(comparisons, arguments.json)
 
 

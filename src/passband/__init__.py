@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from passband.models.create import create
     from passband.sweeps.probing import load, probe
     from passband.weights.learn import learn
+    from passband.weights.separate import separate
 
 _HOMES = {
     "APGD": "passband.attacks.auto_pgd",
@@ -51,6 +52,7 @@ _HOMES = {
     "load": "passband.sweeps.probing",
     "probe": "passband.sweeps.probing",
     "robust_accuracy": "passband.attacks.evaluate",
+    "separate": "passband.weights.separate",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "load",
     "probe",
     "robust_accuracy",
+    "separate",
 ]
 
 

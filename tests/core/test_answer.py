@@ -40,6 +40,12 @@ def test_an_answer_reads_back_as_it_was_written(tmp_path) -> None:
     assert json.loads((tmp_path / "results.json").read_text())["schema"] == 1
 
 
+def test_a_name_in_other_letters_keeps_its_files(tmp_path) -> None:
+    result = Map(name="σ 1/ε.map", title="m", x=Axis(name="x"), y=Axis(name="y"), values=np.eye(5, dtype=np.float32))
+    Answer({}, (result,)).save(tmp_path)
+    np.testing.assert_array_equal(Answer.load(tmp_path)["σ 1/ε.map"].values, np.eye(5))
+
+
 def test_a_changed_or_missing_file_is_not_taken_for_the_answer(tmp_path) -> None:
     Answer({}, one_of_each()).save(tmp_path)
     array = next((tmp_path / "arrays").iterdir())

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from passband.core.errors import PassbandError
-from passband.frequency.spectrum import amplitude, coverage, envelope, mean_amplitude, radial_mean, smoothness
+from passband.frequency.spectrum import (
+    amplitude,
+    coverage,
+    energy_below,
+    envelope,
+    mean_amplitude,
+    radial_mean,
+    smoothness,
+)
 
 
 def padded(filters: torch.Tensor, size: int) -> np.ndarray:
@@ -86,11 +94,33 @@ def test_smoothness_of_constant_checkered_and_random_kernels() -> None:
     assert abs(noise.mean()) < 4 * noise.std() / 20000**0.5
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (4, 8), (1, 3)])
+def test_energy_below_a_cut_off_is_what_a_fine_spectrum_sums_to(shape: tuple[int, int]) -> None:
+    filters = torch.randn(6, *shape, generator=torch.Generator().manual_seed(5)).double()
+    lines = np.fft.fftshift(np.fft.fftfreq(512))
+    power, inside = padded(filters, 512) ** 2, np.hypot(lines[:, None], lines) <= 0.2
+    summed = (power * inside).sum((1, 2)) / power.sum((1, 2))
+    np.testing.assert_allclose(energy_below(filters, 0.2).numpy(), summed, atol=2e-3)
+    torch.testing.assert_close(energy_below(filters, 0.2), energy_below(-3 * filters, 0.2))
+
+
+def test_a_delta_and_noise_have_the_discs_share_of_energy_and_a_checkerboard_almost_none() -> None:
+    delta = torch.zeros(1, 7, 7)
+    delta[0, 2, 5] = 3
+    assert float(energy_below(delta)) == pytest.approx(np.pi / 16, abs=1e-12)
+    noise = energy_below(torch.randn(5000, 5, 5, generator=torch.Generator().manual_seed(6)))
+    assert abs(float(noise.mean()) - np.pi / 16) < 4 * float(noise.std()) / 5000**0.5
+    signs = torch.tensor([[1.0, -1.0] * 4, [-1.0, 1.0] * 4] * 4)
+    checkered, constant, dead = energy_below(torch.stack([signs, torch.ones(8, 8), torch.zeros(8, 8)]))
+    assert checkered < 0.02 and constant > 0.9 and dead.isnan()
+
+
 def test_impossible_banks_are_refused_in_one_line() -> None:
     for call, words in (
         (lambda: envelope(torch.zeros(0, 3, 3), 8), "empty"),
         (lambda: envelope(torch.ones(1, 9, 9), 8), "raise the size"),
         (lambda: smoothness(torch.ones(1, 1, 1)), "1×1"),
+        (lambda: energy_below(torch.ones(1, 3, 3), 0.6), "cut-off"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

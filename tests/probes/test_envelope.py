@@ -59,6 +59,37 @@ def test_many_layers_are_all_kept_and_a_few_drawn() -> None:
     assert curve.arrays["layers"].shape[0] == 11
 
 
+def test_low_energy_of_boxes_lies_low_and_of_deltas_is_the_discs_share() -> None:
+    rows = row_dicts(by_name(box_and_delta(), size=128, cutoff=0.2)["envelope.coverage"])
+    box, delta, whole = ((row["low energy of the envelope"], row["low energy of a filter"]) for row in rows)
+    lines = np.fft.fftshift(np.fft.fftfreq(128))
+    line = (1 + 2 * np.cos(2 * np.pi * lines)) / 3
+    power, low = (line[:, None] * line) ** 2, np.hypot(lines[:, None], lines) <= 0.2
+    assert box == pytest.approx((power[low].sum() / power.sum(),) * 2, abs=0.01)
+    assert delta == pytest.approx((np.pi * 0.2**2,) * 2, abs=0.001)
+    # Four boxes and eight deltas: the mean goes over filters, not over layers.
+    assert whole[1] == pytest.approx((4 * box[1] + 8 * delta[1]) / 12)
+
+
+def test_every_layer_has_its_map_and_every_filter_its_share_where_they_are_asked_for() -> None:
+    model = nn.Sequential(*(nn.Conv2d(2, 2, 3, groups=2) for _ in range(3)))
+    found = by_name(model, size=32, every=True)
+    maps = [name for name, result in found.items() if isinstance(result, Map)]
+    assert maps == ["envelope.all", "envelope.layer.0", "envelope.layer.1", "envelope.layer.2"]
+    np.testing.assert_array_equal(found["envelope.layer.2"].values, by_name(model, size=32)["envelope.last"].values)
+    table = found["envelope.coverage"]
+    for row in row_dicts(table)[:3]:
+        assert table.arrays[row["layer"]].mean() == pytest.approx(row["low energy of a filter"])
+    assert not by_name(model, size=32)["envelope.coverage"].arrays
+
+
+def test_a_bank_of_zeros_has_no_low_energy_to_speak_of() -> None:
+    model = nn.Conv2d(2, 2, 3, groups=2)
+    nn.init.zeros_(model.weight)
+    row = row_dicts(by_name(model, size=32)["envelope.coverage"])[0]
+    assert row["low energy of the envelope"] is None and row["low energy of a filter"] is None
+
+
 def test_the_bank_of_a_separable_network_is_its_depthwise_filters() -> None:
     model = nn.Sequential(SeparableConv2d(1, 4, 3, multiplier=9), SeparableConv2d(4, 4, 3, multiplier=9))
     found = by_name(model, size=32)["envelope.coverage"]
@@ -87,6 +118,7 @@ def test_mistakes_are_one_line() -> None:
         (lambda: envelope(nn.Linear(3, 3), None), "Linear has none"),
         (lambda: envelope(box_and_delta(), None, size=2), "raise the size"),
         (lambda: envelope(box_and_delta(), None, threshold=1.0), "threshold"),
+        (lambda: envelope(box_and_delta(), None, cutoff=0.0), "cut-off"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

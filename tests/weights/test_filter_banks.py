@@ -1,4 +1,4 @@
-"""Filter banks are what they say, blurring is scipy's, and separable means what it says."""
+"""Filter banks are what they say, and blurring is scipy's."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,7 @@ from torch import nn
 
 import passband.models.separable_resnet  # noqa: F401 - registers the model
 from passband.core.errors import PassbandError
-from passband.models.layers import SeparableConv2d
 from passband.weights.banks import draw_filters, filter_bank
-from passband.weights.learn import learn
-from passband.weights.separate import separate
 from passband.weights.smooth import blurred, smooth
 
 
@@ -88,24 +85,3 @@ def test_smoothing_keeps_the_norm_and_lowers_high_frequencies() -> None:
 
 def test_a_zero_kernel_stays_zero() -> None:
     assert torch.equal(blurred(torch.zeros(1, 1, 3, 3), 1.0), torch.zeros(1, 1, 3, 3))
-
-
-def test_separating_resnet18_keeps_its_shapes_and_lets_channels_learn() -> None:
-    model = timm.create_model("resnet18", num_classes=5).eval()
-    images = torch.randn(1, 3, 64, 64)
-    shapes = [tuple(f.shape) for f in (model(images), model.forward_features(images))]
-    names = separate(model, multiplier=2)
-    assert len(names) == 17 and "conv1" in names and "layer2.0.downsample.0" not in names
-    assert isinstance(model.conv1, SeparableConv2d) and not model.conv1.training
-    assert [tuple(f.shape) for f in (model(images), model.forward_features(images))] == shapes
-    report = learn(model, "channels")
-    assert report.by_role["both"] == (0, 0) and report.by_role["spatial"][0] == 0 < report.learned
-
-
-def test_what_cannot_be_separated_is_named_and_nothing_changes() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=2))
-    with pytest.raises(PassbandError, match="'1' has 2 groups"):
-        separate(model)
-    assert type(model[0]) is nn.Conv2d
-    with pytest.raises(PassbandError, match="no dense k×k convolution"):
-        separate(nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)))

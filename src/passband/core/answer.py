@@ -116,7 +116,8 @@ def _store_array(array: np.ndarray, folder: Path, name: str) -> dict[str, Any]:
     import io
 
     buffer = io.BytesIO()
-    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    # ASCII alone: the JSON, which files that are to stay are looked up in, writes other letters as escapes.
+    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in name)
     picture = name.endswith(".image")
     if picture:
         Image.fromarray(array).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""Spectra of images and kernels: amplitude, radial mean, envelope of a filter bank, coverage, smoothness."""
+"""Spectra of images and kernels: amplitude, radial mean, a bank's envelope and coverage, smoothness, low energy."""
 
 from __future__ import annotations
 
@@ -116,6 +116,41 @@ def smoothness(kernels: Float[Tensor, "kernel height width"]) -> Float[Tensor, "
     energy = kernels.square().sum((-2, -1))
     ratio: Tensor = (differences / pairs) / (energy / (height * width))
     return 1 - ratio / 2
+
+
+def energy_below(filters: Float[Tensor, "kernel height width"], cutoff: float = 0.25) -> Float[Tensor, " kernel"]:
+    """Return the share of each filter's energy at frequencies below a cut-off, in all directions.
+
+    The energy spectrum is that of the filter with zeros around it, for ever: integrated over the disc of the cut-off,
+    the waves of two weights a distance ``d`` apart give ``cutoff · J₁(2π · cutoff · d) / d``, so no bins are needed.
+    Independent random weights have the disc's share of the plane, ``π · cutoff²``, on average; a single weight has
+    exactly that.
+
+    Args:
+        filters: The bank; scaling a filter changes nothing.
+        cutoff: Radius of the disc in cycles per pixel, above 0 and at most 0.5.
+
+    Returns:
+        One number per filter, 0 to 1, float64; NaN for a filter of zeros.
+
+    Raises:
+        PassbandError: when the cut-off is out of range.
+
+    **Source**: spatial-mixing (workshop version), figure 9, has "dense coverage of the lower frequencies" in words.
+    **Differs**: the number is ours; the paper shows pictures.
+    """
+    if not 0 < cutoff <= 0.5:
+        raise PassbandError(f"a cut-off lies above 0 and at most at 0.5 cycles per pixel, such as 0.25; got {cutoff}")
+    height, width = filters.shape[-2:]
+    rows, columns = (torch.arange(side, dtype=torch.float64, device=filters.device) for side in (height, width))
+    places = torch.cartesian_prod(rows, columns)
+    apart = torch.cdist(places, places)
+    shared = torch.where(
+        apart > 0, cutoff * torch.special.bessel_j1(2 * math.pi * cutoff * apart) / apart, math.pi * cutoff**2
+    )
+    weights = filters.flatten(-2).double()
+    below: Tensor = ((weights @ shared) * weights).sum(-1)
+    return below / weights.square().sum(-1)
 
 
 def _half_powers(filters: Tensor, size: int) -> Iterator[Tensor]:

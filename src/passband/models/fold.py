@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
 from passband.core.errors import PassbandError
-from passband.models.layers import DepthwiseConv2d, SeparableConv2d, parameter_free_shortcut
+from passband.models.layers import BiasApartConv2d, DepthwiseConv2d, SeparableConv2d, parameter_free_shortcut
 
 # Exact types: a subclass may do something else with its weight (standardize it, say).
 TAKES: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
@@ -29,6 +29,7 @@ TAKES: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.Conv1d: (nn.BatchNorm1d,),
     nn.Conv2d: (nn.BatchNorm2d, BatchNormAct2d),
     Conv2dSame: (nn.BatchNorm2d, BatchNormAct2d),
+    BiasApartConv2d: (nn.BatchNorm2d, BatchNormAct2d),
     DepthwiseConv2d: (nn.BatchNorm2d, BatchNormAct2d),
     nn.Conv3d: (nn.BatchNorm3d,),
 }

@@ -107,13 +107,27 @@ def cheaper_path(out_channels: int, kernel_size: int, multiplier: int) -> Path:
     return "composed" if area * out_channels < factored else "factored"
 
 
-class DepthwiseConv2d(nn.Conv2d):
+class BiasApartConv2d(nn.Conv2d):
+    """Convolve as ``nn.Conv2d`` does, and skip the gradient of a frozen kernel where the bias learns.
+
+    On a CPU the backward pass computes the gradients of kernel and bias together, wanted or not, so a bias that
+    learns brings back all the work that freezing the kernel saves (half of a ConvMixer's step). There, and only
+    there, the bias is added outside the convolution. It has ``nn.Conv2d``'s parameters and nothing else.
+    """
+
+    def forward(self, input: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ _ _"]:
+        """Return the convolved images."""
+        weight, bias = self.weight, self.bias
+        apart = bias is not None and bias.requires_grad and not weight.requires_grad
+        output: Tensor = self._conv_forward(input, weight, None if apart else bias)
+        return output + bias.view(-1, 1, 1) if apart and bias is not None else output
+
+
+class DepthwiseConv2d(BiasApartConv2d):
     """Convolve each channel with its own kernel, keeping the size, as ``Conv2d(..., padding="same")`` does.
 
-    Exact, and faster on a CPU in two ways. An even kernel is embedded in the next odd one with a zero row and
-    column in front, so that its padding is symmetric. The bias is added outside the convolution: a backward
-    pass computes the gradients of weight and bias together, so a bias that learns would have the weight's
-    gradient computed even where the weight is frozen (half of a ConvMixer's step).
+    Exact, and faster on a CPU: an even kernel is embedded in the next odd one with a zero row and column in front,
+    so that its padding is symmetric and no padded copy of the images is made.
 
     Args:
         channels: Channels of input and output.
@@ -123,13 +137,11 @@ class DepthwiseConv2d(nn.Conv2d):
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__(channels, channels, kernel_size, padding="same", groups=channels, bias=True)
 
-    def forward(self, input: Float[Tensor, "batch c height width"]) -> Float[Tensor, "batch c height width"]:
-        """Return the convolved images."""
-        weight = self.weight
-        if self.kernel_size[0] % 2 == 0:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        side = self.kernel_size[0]
+        if side % 2 == 0:
             weight = F.pad(weight, (1, 0, 1, 0))
-        output = F.conv2d(input, weight, None, padding=self.kernel_size[0] // 2, groups=self.groups)
-        return output if self.bias is None else output + self.bias.view(-1, 1, 1)
+        return F.conv2d(input, weight, bias, padding=side // 2, groups=self.groups)
 
 
 def parameter_free_shortcut(

@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from passband.core.errors import PassbandError, unknown
 from passband.weights import split
-from passband.weights.roles import ROLES, UNNAMED, Attention, Part, Role, bare, parts
+from passband.weights.biases import keep_biases_apart, refuse_biases
+from passband.weights.roles import ROLES, UNNAMED, Attention, Part, Role, bare, parts, plain_name
 
 What = Literal["all", "channels", "spatial"]
 Both = Literal["freeze", "learn"]
@@ -66,8 +67,10 @@ def learn(
     Parameters without a mixing role (norms, scales, tokens, classifier) always learn; those that mix both
     are frozen in ``channels`` and in ``spatial``. A frozen parameter has ``requires_grad`` off; the frozen
     rows of a fused query-key-value parameter become a buffer, so that they reach no optimizer and no weight
-    decay. What was frozen when ``learn`` met the model first stays frozen. Can be called again with another
-    ``what``; where that is refused, rows that were split before are whole again and learn.
+    decay. A frozen depthwise kernel costs no gradient, also where ``roles`` lets its bias learn (the bias is
+    then added outside of the convolution). What was frozen when ``learn`` met the model first stays frozen.
+    Can be called again with another ``what``; where that is refused, rows that were split before are whole
+    again and learn.
 
     **Source**: spatial-mixing, section 3.4 (``channels`` is their "Chans", ``spatial`` their "Space").
 
@@ -83,7 +86,8 @@ def learn(
 
     Raises:
         PassbandError: for a parameter without a role (``all`` needs none), a pattern or a ``what`` that
-            matches nothing, and where the frozen ``both`` holds more than half of the model.
+            matches nothing, where the frozen ``both`` holds more than half of the model, and for a bias that would
+            learn beside a frozen kernel in a depthwise convolution with a forward of its own.
     """
     for kind, name, choices in (("part to learn", what, What), ("option of both", both, Both)):
         if name not in get_args(choices):
@@ -96,7 +100,10 @@ def learn(
     else:
         wanted = {_MIXER[what], "neither"} | ({"both"} if both == "learn" else set())
         _refuse(inner, found, what, both)
-    return LearnReport(what, _apply(inner, found, wanted))
+        refuse_biases(inner, {plain_name(name): any(_learning(inner, name, found[name], wanted)) for name in found})
+    counts = _apply(inner, found, wanted)
+    keep_biases_apart(inner)
+    return LearnReport(what, counts)
 
 
 def learned_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -148,10 +155,9 @@ def _refuse(model: nn.Module, found: Mapping[str, tuple[Part, ...]], what: What,
 
 def _apply(model: nn.Module, found: Mapping[str, tuple[Part, ...]], wanted: set[str]) -> dict[str, tuple[int, int]]:
     counts = {role: [0, 0] for role in (*ROLES, UNNAMED)}
-    fixed = _fixed(model)
     for name, parameter in list(model.named_parameters()):
         pieces = found[name]
-        learns = [part.role in wanted and name not in fixed for part in pieces]
+        learns = _learning(model, name, pieces, wanted)
         for part, does in zip(pieces, learns, strict=True):
             counts[part.role][0 if does else 1] += _size(parameter, part)
         parameter.requires_grad_(any(learns))
@@ -160,6 +166,11 @@ def _apply(model: nn.Module, found: Mapping[str, tuple[Part, ...]], wanted: set[
             rows = [part.rows for part, does in zip(pieces, learns, strict=True) if does and part.rows is not None]
             split.install(model.get_submodule(owner), leaf, torch.stack(rows).any(0), name)
     return {role: (learned, frozen) for role, (learned, frozen) in counts.items()}
+
+
+def _learning(model: nn.Module, name: str, pieces: tuple[Part, ...], wanted: set[str]) -> list[bool]:
+    """Tell for each part of a parameter whether it will learn."""
+    return [part.role in wanted and name not in _fixed(model) for part in pieces]
 
 
 def _size(parameter: Tensor, part: Part) -> int:

@@ -85,7 +85,7 @@ def roles(
     """
     found = parts(model, overrides=overrides or {}, attention=attention)
     return {
-        _plain(name) + (f"[{part.label}]" if part.label else ""): part.role
+        plain_name(name) + (f"[{part.label}]" if part.label else ""): part.role
         for name, pieces in found.items()
         for part in pieces
         if part.role != "unnamed"
@@ -125,7 +125,7 @@ def _overridden(overrides: Mapping[str, str], names: list[str]) -> dict[str, Rol
     for pattern, role in overrides.items():
         if role not in ROLES:
             raise unknown("role", role, ROLES)
-        matches = [name for name in names if fnmatchcase(_plain(name), pattern)]
+        matches = [name for name in names if fnmatchcase(plain_name(name), pattern)]
         if not matches:
             raise PassbandError(
                 f"the pattern '{pattern}' matches none of the model's {len(names)} parameters; they are named "
@@ -152,7 +152,7 @@ def _is_plain(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name that a parametrized parameter has without its parametrization."""
     head, parametrized, tail = name.partition("parametrizations.")
     return head + tail.split(".")[0] if parametrized else name
@@ -161,7 +161,7 @@ def _plain(name: str) -> str:
 def _places(model: nn.Module) -> Iterator[_Place]:
     modules = dict(model.named_modules(remove_duplicate=False))
     for name, _ in model.named_parameters():
-        steps = _plain(name).split(".")
+        steps = plain_name(name).split(".")
         prefixes = [".".join(steps[:depth]) for depth in range(len(steps))]
         above = tuple((modules[p], ".".join(steps[depth:])) for depth, p in enumerate(prefixes))
         owner, leaf = above[-1][0], steps[-1]

@@ -2,49 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
 from torch import nn
 
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, unknown
 from passband.models.layers import SeparableConv2d
 from passband.weights.depthwise import is_depthwise
+from passband.weights.factorize import best_filters, fit_weights, relative_error
 from passband.weights.roles import bare
 
+Filters = Literal["random", "least-squares", "svd"]
 
-def separate(model: nn.Module, multiplier: int = 9) -> tuple[str, ...]:
-    """Replace every dense k×k convolution by a separable one of the same geometry, freshly initialized.
+
+@dataclass(frozen=True)
+class SeparateReport:
+    """Say which convolutions became separable and how near each is to what it was.
+
+    Args:
+        filters: Where the filters came from.
+        errors: Name of each convolution to the norm of its change over the norm of its kernel; None where it was
+            drawn anew.
+    """
+
+    filters: Filters
+    errors: Mapping[str, float | None]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the convolutions replaced."""
+        return tuple(self.errors)
+
+    def __str__(self) -> str:
+        """Say it in one line, with the layer that changed most."""
+        said = f"{len(self.errors)} convolutions made separable, filters {self.filters}"
+        known = {name: error for name, error in self.errors.items() if error is not None}
+        if not known:
+            return said
+        worst = max(known, key=lambda name: known[name])
+        return f"{said}: relative error at most {known[worst]:.2g} ({worst})"
+
+
+def separate(model: nn.Module, multiplier: int | None = 9, filters: Filters = "random") -> SeparateReport:
+    """Replace every dense k×k convolution by a separable one of the same geometry.
+
+    ``random`` draws both of its layers anew, as for training from the start. The others keep what was trained as
+    well as ``multiplier`` filters an input channel can: ``least-squares`` draws the filters and fits the pointwise
+    weights to the kernels, ``svd`` takes the best filters there are (each input channel's truncated singular value
+    decomposition) and is never worse. From k² filters on both are exact, and ``svd`` from as many as the layer has
+    outputs; ``svd``'s filters beyond are drawn and weigh nothing.
 
     **Source**: spatial-mixing, section 3 (a ResNet whose convolutions all become separable, depth multiplier
-    9).
+    9). **Differs**: the fits are ours.
 
     Args:
         model: Changed in place.
-        multiplier: Depthwise filters per input channel.
+        multiplier: Depthwise filters per input channel; None for k², layer by layer.
+        filters: Where filters and weights come from.
 
     Returns:
-        Names of the convolutions replaced.
+        The convolutions replaced, each with its error.
 
     Raises:
         PassbandError: when nothing matches, and for a convolution that has no separable form here (grouped,
             dilated, oblong, padded otherwise than with zeros, or of a class with a forward of its own); the
             model is then unchanged.
     """
+    if filters not in get_args(Filters):
+        raise unknown("source of filters", filters, get_args(Filters))
     inner = bare(model)
-    dense = [
-        (name, module)
-        for name, module in inner.named_modules()
-        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and not is_depthwise(module)
-    ]
-    if not dense:
+    places = [(name, m) for name, m in inner.named_modules(remove_duplicate=False) if _is_dense(m)]
+    if not places:
         raise PassbandError(f"{type(inner).__name__} has no dense k×k convolution to make separable")
-    new = [(name, _separable(name, module, multiplier)) for name, module in dense]
-    for name, module in new:
+    new: dict[nn.Module, SeparableConv2d] = {}
+    errors: dict[str, float | None] = {}
+    for name, module in places:
+        assert isinstance(module, nn.Conv2d)
+        if module not in new:  # a convolution that stands in two places stays one
+            new[module] = _separable(name, module, multiplier)
+            errors[name] = _fit(new[module], module, filters)
+    for name, module in places:
         parent, _, child = name.rpartition(".")
-        setattr(inner.get_submodule(parent), child, module)
-    return tuple(name for name, _ in new)
+        setattr(inner.get_submodule(parent), child, new[module])
+    return SeparateReport(filters, errors)
 
 
-def _separable(name: str, convolution: nn.Conv2d, multiplier: int) -> SeparableConv2d:
+def _is_dense(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and not is_depthwise(module)
+
+
+def _fit(new: SeparableConv2d, old: nn.Conv2d, filters: Filters) -> float | None:
+    """Give a separable convolution the kernels of a dense one, as near as it comes, and return how near that is."""
+    if filters == "random":
+        return None
+    drawn = new.depthwise.weight.detach().view(new.in_channels, new.multiplier, *new.depthwise.kernel_size)
+    if filters == "svd":
+        best, weights = best_filters(old.weight, new.multiplier)
+        drawn[:, : best.shape[1]] = best
+        mixing = weights.new_zeros(new.out_channels, new.in_channels, new.multiplier)
+        mixing[:, :, : best.shape[1]] = weights
+    else:
+        mixing = fit_weights(old.weight, drawn)
+    with torch.no_grad():
+        new.pointwise.weight.copy_(mixing.flatten(1)[:, :, None, None])
+        if new.pointwise.bias is not None and old.bias is not None:
+            new.pointwise.bias.copy_(old.bias)
+        return relative_error(old.weight, new.kernel())
+
+
+def _separable(name: str, convolution: nn.Conv2d, multiplier: int | None) -> SeparableConv2d:
     reasons = {
+        "is the whole model (put it into nn.Sequential)": not name,
         f"has {convolution.groups} groups": convolution.groups != 1,
         f"is dilated by {convolution.dilation}": set(convolution.dilation) != {1},
         f"pads with {convolution.padding_mode}": convolution.padding_mode != "zeros",
@@ -57,13 +128,14 @@ def _separable(name: str, convolution: nn.Conv2d, multiplier: int) -> SeparableC
     reason = next((text for text, holds in reasons.items() if holds), None)
     if reason:
         raise PassbandError(f"the convolution '{name}' {reason}: it has no separable form; choose another model")
+    side = convolution.kernel_size[0]
     new = SeparableConv2d(
         convolution.in_channels,
         convolution.out_channels,
-        convolution.kernel_size[0],
+        side,
         convolution.stride[0],
         int(convolution.padding[0]),
-        multiplier,
+        side * side if multiplier is None else multiplier,
         bias=convolution.bias is not None,
     )
     return new.to(convolution.weight).train(convolution.training)

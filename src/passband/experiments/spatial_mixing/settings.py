@@ -37,7 +37,18 @@ _MIXER: dict[Scale, dict[str, Any]] = {
         "epochs": 25,
         "batch": 512,
         "optimizer": {"lr": 0.05},
+        "augment": [{"name": "flip"}, {"name": "randaugment", "num_ops": 2, "magnitude": 12}],
     },
+}
+
+_MIXER_IMAGENET: dict[str, Any] = {
+    "model": {"width": 512, "kernel": 8, "patch": 7},
+    "size": 224,
+    "part": None,
+    "epochs": 150,
+    "batch": 640,
+    "optimizer": {"lr": 0.01, "eps": 1e-3, "weight_decay": 2e-5},
+    "augment": [{"name": "flip"}, {"name": "timm-randaugment", "policy": "rand-m9-mstd0.5-inc1"}, {"name": "erasing"}],
 }
 
 STEM = {"roles": {"stem.0.*": "both"}}
@@ -102,7 +113,10 @@ def mixer(
 ) -> Recipe:
     """Return the training of a ConvMixer: AdamW and straight lines for the learning rate, as its authors train it.
 
-    At full scale also their batch of 512, rate of 0.05, decay of 0.005 and 25 epochs, and RandAugment.
+    At full scale their CIFAR recipe as their README has it: batch 512, rate 0.05, decay 0.005, 25 epochs, flip and
+    RandAugment, no crop; below, crop and flip. On ImageNet at full scale theirs for ImageNet: width 512 and patch 7 at
+    224 pixels, timm's RandAugment, erasing, 150 epochs. That one lacks the random resized crop and what a recipe cannot
+    say yet: mixup, cutmix, label smoothing, gradient clipping. Both compute in float32, theirs in float16.
 
     Args:
         scale: Its size and its epochs.
@@ -113,18 +127,20 @@ def mixer(
         smooth: Low-passes the depthwise kernels before training.
         epochs: In place of the scale's.
     """
-    settings = _MIXER[scale]
+    settings = _MIXER_IMAGENET if data == "imagenet" and scale is Scale.FULL else _MIXER[scale]
+    augment = {"augment": settings["augment"]} if "augment" in settings else {}
     return Recipe.of(
         {
             "model": {"name": "conv_mixer", "depth": depth, **settings["model"]},
             "smooth": smooth,
             "learn": LEARN[learn],
             "learn_options": None if learn == "everything" else STEM,
-            "data": {"name": data, "part": settings["part"]},
+            "data": {"name": data, "part": settings["part"], "size": settings.get("size", 32)},
             "optimizer": {"name": "adamw", "weight_decay": 0.005, **settings["optimizer"]},
             "schedule": {"name": "piecewise-linear"},
             "epochs": epochs or settings["epochs"],
             "batch": settings["batch"],
             "seed": seed,
+            **augment,
         }
     )
