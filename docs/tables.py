@@ -1,8 +1,8 @@
 """Write the pages' tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
 
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (its
-``results.json``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks and
-carlini_wagner.
+``results.json``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
+carlini_wagner, convmixer and mixers.
 """
 
 from __future__ import annotations
@@ -48,18 +48,55 @@ def results_table() -> str:
     return "\n".join(lines)
 
 
+def mixers_table() -> str:
+    """Return what learns, what is frozen and what a step costs, model by model."""
+    entries: list[dict[str, Any]] = json.loads((RESULTS / "mixers.json").read_text())
+    lines = [
+        "| model | spatial mixer | learns | parameters learned | frozen | a step (ms) "
+        "| all learned / this, median [min, max] |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model in dict.fromkeys(entry["model"] for entry in entries):
+        rows = [entry for entry in entries if entry["model"] == model]
+        total = sum(sum(counts) for counts in rows[0]["roles"].values())
+        everything = f"{1000 * rows[0]['theirs']:.0f}"
+        lines.append(f"| {model} | {rows[0]['mixer']} | all | {total:,} | | {everything} | 1 |")
+        for row in rows:
+            learned = sum(learned for learned, _ in row["roles"].values())
+            frozen = ", ".join(f"{role} {count:,}" for role, (_, count) in row["roles"].items() if count)
+            speed = f"{1000 * row['ours']:.0f} | {_spread_of(row['ratio'])}"
+            lines.append(f"| | | {row['learn']} | {learned:,} | {frozen} | {speed} |")
+    return "\n".join([*lines, "", _made(entries), f"Images of {entries[0]['note'].rpartition(', ')[0]}."])
+
+
+def convmixer_table() -> str:
+    """Return each comparison of ConvMixer steps with its range and, where it has one, its target."""
+    return _comparisons("convmixer.json")
+
+
 def benchmark_table() -> str:
-    """Return each comparison's median ratio with its range and its target."""
-    entries: list[dict[str, Any]] = json.loads((RESULTS / "separable.json").read_text())
+    """Return each comparison of separable steps with its range and, where it has one, its target."""
+    return _comparisons("separable.json")
+
+
+def _comparisons(name: str) -> str:
+    entries: list[dict[str, Any]] = json.loads((RESULTS / name).read_text())
     lines = ["| comparison | theirs / ours, median [min, max] | target | |", "|---|---|---|---|"]
     for entry in entries:
-        ratio, target = entry["ratio"], entry["target"]
-        reached = "reached" if ratio["median"] >= target else "missed"
-        spread = f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
-        lines.append(f"| {entry['name']} | {spread} | ≥ {target:.2f} | {reached} |")
-    first = entries[-1]
-    lines += ["", f"{first['processor']}, torch {first['versions']['torch']}, {first['rounds']} rounds."]
-    return "\n".join(lines)
+        target, ratio = entry["target"], entry["ratio"]
+        reached = "" if target is None else "reached" if ratio["median"] >= target else "missed"
+        aim = "" if target is None else f"≥ {target:.2f}"
+        lines.append(f"| {entry['name']} | {_spread_of(ratio)} | {aim} | {reached} |")
+    return "\n".join([*lines, "", _made(entries)])
+
+
+def _spread_of(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
+
+
+def _made(entries: list[dict[str, Any]]) -> str:
+    first, rounds = entries[-1], [entry["rounds"] for entry in entries if entry["unit"] == "s"]
+    return f"{first['processor']}, torch {first['versions']['torch']}, {_range(rounds)} rounds."
 
 
 def speed_table() -> str:
@@ -101,6 +138,7 @@ def _range(values: list[int]) -> str:
 
 PAGES = {
     "README.md": {"results": results_table, "benchmark": benchmark_table},
+    "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
 }
 """Each page's tables, by their marks."""

@@ -20,13 +20,25 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=OWN)
-def model(request: pytest.FixtureRequest) -> nn.Module:
+LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("separable_resnet", "cifar_resnet")}
+"""The networks that have a size for ImageNet too."""
+
+Made = tuple[str, dict[str, Any]]
+"""A network's name and its arguments."""
+
+
+@pytest.fixture(params=[*OWN, *(f"{name}-imagenet" for name in LARGE)])
+def made(request: pytest.FixtureRequest) -> Made:
+    name, _, large = request.param.partition("-")
+    return name, LARGE[name] if large else SMALL[name]
+
+
+@pytest.fixture
+def model(made: Made) -> nn.Module:
     torch.manual_seed(0)
-    made: nn.Module = timm.create_model(
-        request.param, pretrained=False, num_classes=7, in_chans=3, drop_rate=0.0, **SMALL[request.param]
-    )
-    return made.eval()
+    name, arguments = made
+    found: nn.Module = timm.create_model(name, pretrained=False, num_classes=7, in_chans=3, drop_rate=0.0, **arguments)
+    return found.eval()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (28, 20)])
@@ -48,9 +60,10 @@ def test_its_layout_in_memory_changes_nothing_and_is_kept(model: nn.Module) -> N
     assert model.forward_features(last).is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
 
 
-def test_its_state_makes_an_equal_network(model: nn.Module) -> None:
-    name = model.pretrained_cfg["architecture"]  # type: ignore[index]
-    other = timm.create_model(name, num_classes=7, **SMALL[name]).eval()  # type: ignore[index]
+def test_its_state_makes_an_equal_network(made: Made, model: nn.Module) -> None:
+    name, arguments = made
+    assert model.pretrained_cfg["architecture"] == name  # type: ignore[index]
+    other = timm.create_model(name, num_classes=7, **arguments).eval()
     images = torch.rand(2, 3, 32, 32)
     assert not torch.equal(other(images), model(images))
     other.load_state_dict(model.state_dict())
@@ -75,6 +88,17 @@ def test_its_metadata_name_modules_that_exist(model: Any) -> None:
     assert model.get_submodule(cfg["classifier"]) is model.get_classifier()
     assert isinstance(model.get_submodule(cfg["first_conv"]), nn.Conv2d)
     assert cfg["input_size"] == (3, 32, 32) and cfg["mean"] == (0.0, 0.0, 0.0) and cfg["std"] == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("made", [*LARGE, *(f"{name}-imagenet" for name in LARGE)], indirect=True)
+def test_timm_gets_the_stages_features_that_the_metadata_names(made: Made, model: Any) -> None:
+    name, arguments = made
+    images = torch.rand(2, 3, 64, 64)
+    features = timm.create_model(name, features_only=True, **arguments).eval()(images)
+    assert len(features) == len(model.feature_info) == arguments.get("stages", 3)
+    for found, info in zip(features, model.feature_info, strict=True):
+        assert found.shape == (2, info["num_chs"], 64 // info["reduction"], 64 // info["reduction"])
+        assert isinstance(model.get_submodule(info["module"]), nn.Sequential)
 
 
 def test_every_parameter_gets_a_gradient(model: nn.Module) -> None:

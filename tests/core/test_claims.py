@@ -67,5 +67,43 @@ def test_one_seed_is_judged_by_resampled_images() -> None:
     assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.8 * 0.2 / 100), rel=0.15)
 
 
+def test_a_margin_that_resampling_never_moves_has_no_interval() -> None:
+    found = judge(CLAIM, rows(80.0), Scale.SMALL, lambda generator: rows(80.0))
+    assert found.verdict == "undecided" and found.low is None and "no interval" in found.interval
+
+
+def test_what_was_drawn_anew_is_named() -> None:
+    claim = Claim("gap", "A beats B.", "paper", lambda rows: _gap(rows), drawn="filters")
+    found = judge(claim, rows(80.0), Scale.SMALL, lambda generator: rows(80.0 + generator.random()))
+    assert found.interval == "paired bootstrap over the filters, 1 seed(s)"
+
+
 def test_one_seed_without_images_stays_undecided() -> None:
     assert judge(CLAIM, rows(80.0), Scale.SMALL).verdict == "undecided"
+
+
+def test_repetitions_that_are_no_seeds_are_called_by_their_name() -> None:
+    claim = Claim("gap", "A beats B.", "paper", lambda rows: _gap(rows), over="rounds")
+    assert judge(claim, rows(5.0, 6.0, 5.5), Scale.SMALL).interval == "t over 3 rounds"
+    assert judge(CLAIM, rows(5.0, 6.0, 5.5), Scale.SMALL).interval == "t over 3 seeds"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict", "margin"),
+    [
+        ((0.0,), "holds", 0.0),
+        ((-1.0,), "fails", -1.0),
+        ((0.0, -2.0, 0.0), "fails", -2.0),
+        ((None,), "not measured", None),
+    ],
+)
+def test_an_exact_claim_holds_where_nothing_differs_and_fails_by_one(gaps, verdict, margin) -> None:
+    claim = Claim("count", "A equals B.", "paper", lambda rows: _gap(rows), exact=True)
+    found = judge(claim, rows(*gaps), Scale.SMALL)
+    assert (found.verdict, found.margin, found.interval) == (verdict, margin, "exact")
+    assert found.low is None and found.high is None
+
+
+def test_an_exact_claim_too_waits_for_its_scale() -> None:
+    claim = Claim("count", "A equals B.", "paper", lambda rows: _gap(rows), exact=True)
+    assert judge(claim, rows(0.0), Scale.SMOKE).verdict == "not judged at this scale"

@@ -12,7 +12,7 @@ import timm.data
 import torch
 from PIL import Image
 
-from passband.core.errors import PassbandError
+from passband.core.errors import MissingData, PassbandError
 from passband.core.spec import ImageSpec
 from passband.data import catalog, cifar10_jpeg, decode, readers
 from passband.data.catalog import load
@@ -257,6 +257,46 @@ def test_a_set_that_is_not_there_says_where_and_how(tmp_path: Path, monkeypatch:
     assert list((tmp_path / "data").iterdir()) == []
     with pytest.raises(PassbandError, match="passband data cifar10-jpeg"):
         load("cifar10-jpeg")
+
+
+def test_imagenet_is_read_from_its_class_folders(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingData) as caught:
+        load("imagenet", data_dir=tmp_path)
+    text = str(caught.value)
+    assert caught.value.name == "imagenet" and str(tmp_path) in text and "\n" not in text
+    assert "imagenet/train/CLASS/" in text and "image-net.org" in text and "--data-dir" in text
+    for path in sorted(folder.rglob("*.jpg")):
+        path.rename(path.with_suffix(".JPEG"))
+    for split in ("train", "val"):
+        for name, synset in zip(CLASSES, ("n02123045", "n02084071"), strict=True):
+            (folder / split / name).rename(folder / split / synset)
+    folder.rename(tmp_path / "imagenet")
+    found = load("imagenet", "test", data_dir=tmp_path, size=(8, 8))
+    assert found.class_names == ("n02084071", "n02123045") and found.images.shape == (6, 8, 8, 3)
+    assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.ids[0] == "n02084071/0.JPEG"
+    assert found.fingerprint != load("imagenet", "train", data_dir=tmp_path, size=(8, 8)).fingerprint
+    assert np.array_equal(load("imagenet", data_dir=tmp_path, limit=2, size=(8, 8)).images, found.take(2).images)
+
+
+def test_more_of_imagenet_than_memory_holds_is_refused_with_the_bytes_it_takes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.rename(tmp_path / "imagenet")
+    monkeypatch.setattr(catalog, "_memory", lambda: 6 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(catalog, "read_file", None)  # nothing may be read before
+    with pytest.raises(MissingData) as caught:
+        load("imagenet", "train", data_dir=tmp_path, size=(8, 8))
+    text = str(caught.value)
+    assert "1,152 bytes" in text and "streaming comes with a later version" in text and "\n" not in text
+    assert caught.value.name == "1.152e-06 GB of memory for imagenet"
+    monkeypatch.setattr(catalog, "read_file", decode.read_file)
+    monkeypatch.setattr(catalog, "_memory", lambda: 5 * 8 * 8 * 3)
+    assert len(load("imagenet", "train", data_dir=tmp_path, size=(8, 8), limit=5)) == 5
+
+
+def test_this_machines_memory_is_known() -> None:
+    assert catalog._memory() > 2**28
 
 
 def idx(path: Path, values: np.ndarray) -> None:

@@ -37,11 +37,34 @@ def test_a_separable_resnet_has_6n_plus_2_layers_and_the_papers_parameters(depth
     assert _weights(model) == sum(map(_weights, convolutions)) + others + 4 * width * 10 + 10
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_imagenet_resnet_has_8n_plus_2_layers_and_leaves_a_32nd_of_the_side(depth: int) -> None:
+    width, multiplier = 4, 9
+    model = SeparableResNet(depth, width, multiplier, stages=4, stem="imagenet").eval()
+    convolutions = [module for module in model.modules() if isinstance(module, SeparableConv2d)]
+    assert len(convolutions) + 1 == 8 * depth + 2
+    stem = convolutions[0]
+    assert (stem.depthwise.kernel_size, stem.depthwise.stride, stem.depthwise.padding) == ((7, 7), (2, 2), (3, 3))
+    assert _weights(stem) == 3 * 49 * multiplier + 3 * multiplier * width
+    widths = [*[width] * 2 * depth, *[2 * width] * 2 * depth, *[4 * width] * 2 * depth, *[8 * width] * 2 * depth]
+    assert [module.out_channels for module in convolutions[1:]] == widths
+    assert model.forward_features(torch.rand(1, 3, 224, 224)).shape == (1, 8 * width, 7, 7)
+    # Max pooling, as in ResNet: what the first stage sees is the largest of its 3×3 neighbors.
+    images, seen = torch.rand(1, 3, 32, 32), []
+    model.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(images)
+    assert torch.equal(seen[0], torch.nn.functional.max_pool2d(stem(images), 3, 2, 1)) and seen[0].shape[-1] == 8
+
+
 def test_the_plain_resnet_has_the_same_shape() -> None:
     plain, separable = CifarResNet(2, 8), SeparableResNet(2, 8, 9)
     assert sum(isinstance(m, nn.Conv2d) for m in plain.modules()) + 1 == 6 * 2 + 2
     images = torch.rand(2, 3, 32, 32)
     assert plain.forward_features(images).shape == separable.forward_features(images).shape == (2, 32, 8, 8)
+    large = {"stages": 4, "stem": "imagenet"}
+    plain, separable = CifarResNet(1, 4, **large), SeparableResNet(1, 4, 9, **large)
+    assert sum(isinstance(m, nn.Conv2d) for m in plain.modules()) + 1 == 8 * 1 + 2
+    assert plain.forward_features(images).shape == separable.forward_features(images).shape == (2, 32, 1, 1)
 
 
 def test_a_shortcut_takes_every_second_pixel_and_fills_up_with_zeros() -> None:
@@ -79,6 +102,10 @@ def test_sizes_below_one_are_refused() -> None:
         SeparableResNet(depth=0)
     with pytest.raises(PassbandError, match="patch 0"):
         ConvMixer(patch=0)
+    with pytest.raises(PassbandError, match=r"at least 1 stage .* got 0"):
+        SeparableResNet(stages=0)
+    with pytest.raises(PassbandError, match="unknown stem 'imagnet': did you mean 'imagenet'"):
+        CifarResNet(stem="imagnet")
 
 
 @pytest.mark.parametrize("name", OWN)

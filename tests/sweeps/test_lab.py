@@ -10,6 +10,7 @@ from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.results import Scalar
 from passband.core.scale import Scale
+from passband.core.store import runs_folder
 from passband.probes import PROBES
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import subject
@@ -54,6 +55,39 @@ def test_an_answer_is_kept_for_its_weights_data_and_options(lab: Lab, monkeypatc
     assert [call["radii"] for call in asked] == [(4,), (8,)]
     Lab(Scale.SMOKE, "x", compute=lab.compute, limit=30).probe(run, "bands", {"radii": (4,), "examples": 0})
     assert len(asked) == 3
+
+
+def test_what_was_made_once_is_kept_by_all_that_decides_it(lab: Lab, monkeypatch) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, list[float]]:
+        made.append(len(made))
+        return {"seconds": [float(made[-1]), 0.5]}
+
+    first = lab.kept("steps", {"recipe": "a", "rounds": 2}, make)
+    assert first == {"seconds": [0.0, 0.5]}
+    assert lab.kept("steps", {"rounds": 2, "recipe": "a"}, make) == first and made == [0]
+    assert lab.kept("steps", {"recipe": "b", "rounds": 2}, make) == {"seconds": [1.0, 0.5]}
+    assert lab.kept("layers", {"recipe": "a", "rounds": 2}, make)["seconds"][0] == 2
+    monkeypatch.setattr("passband.sweeps.lab.hardware_class", lambda device: "another processor")
+    assert lab.kept("steps", {"recipe": "a", "rounds": 2}, make)["seconds"][0] == 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert lab.kept("steps", {"recipe": "a", "rounds": 2}, make)["seconds"][0] == 4
+
+
+def test_what_could_not_be_made_is_not_kept_and_what_is_damaged_is_named(lab: Lab) -> None:
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.kept("steps", {}, stop)
+    with pytest.raises(ValueError, match="JSON"):
+        lab.kept("steps", {}, lambda: float("nan"))
+    assert lab.kept("steps", {}, lambda: 1.5) == 1.5
+    (path,) = runs_folder().glob("measured/steps-*/kept.json")
+    path.write_text(path.read_text()[:-3])
+    with pytest.raises(PassbandError, match=r"is damaged .* remove it"):
+        lab.kept("steps", {}, lambda: 1.5)
 
 
 def test_a_run_is_a_model_by_its_folder_or_the_head_of_its_digest(lab: Lab) -> None:

@@ -30,6 +30,10 @@ class Claim:
         unit: The margin's unit.
         smallest: The smallest margin of interest, for the reader; it takes no part in the verdict.
         judged_from: The scale from which the claim is judged; None where no scale is enough.
+        over: What the rows' seeds are, for the reader: ``"seeds"``, or ``"rounds"`` of a measurement.
+        drawn: What a bootstrap draws anew, for the reader: ``"test images"``, or ``"filters"`` of a network.
+        exact: Whether the margin is counted, not measured: minus the number of things that differ. It has no spread;
+            the claim holds where nothing differs, at 0, and fails below.
     """
 
     name: str
@@ -39,6 +43,9 @@ class Claim:
     unit: str = "points"
     smallest: float = 0.0
     judged_from: Scale | None = Scale.SMALL
+    over: str = "seeds"
+    drawn: str = "test images"
+    exact: bool = False
 
 
 class Judged(BaseModel):
@@ -65,7 +72,8 @@ def judge(
     """Judge one claim over all seeds of a table.
 
     The 95% interval is Student's t over three seeds or more; with fewer, a bootstrap over the stored per-sample
-    verdicts when ``resample`` draws the rows anew from resampled test images, the same images for every case.
+    verdicts when ``resample`` draws the rows anew from resampled test images, the same images for every case. An
+    exact claim has no interval and is judged by its worst margin.
 
     Args:
         claim: The claim.
@@ -74,20 +82,27 @@ def judge(
         resample: Draws the rows once more from resampled verdicts; None where none were stored.
     """
     margins = _margins(claim, rows)
-    low, high, interval = _interval(claim, margins, resample)
-    margin = fmean(margins) if margins else None
+    margin = None if not margins else min(margins) if claim.exact else fmean(margins)
+    low, high, interval = (None, None, "exact") if claim.exact else _interval(claim, margins, resample)
     if margin is None:
         verdict: Verdict = "not measured"
     elif claim.judged_from is None or not scale.reaches(claim.judged_from):
         verdict = "not judged at this scale"
-    elif low is None or high is None:
-        verdict = "undecided"
+    elif claim.exact:
+        verdict = "holds" if margin >= 0 else "fails"
     else:
-        verdict = "holds" if low > 0 else "fails" if high < 0 else "undecided"
+        verdict = _verdict(low, high)
     return Judged(
         name=claim.name, sentence=claim.sentence, place=claim.place, verdict=verdict, margin=margin, low=low,
         high=high, unit=claim.unit, smallest=claim.smallest, seeds=len(margins), interval=interval,
     )  # fmt: skip
+
+
+def _verdict(low: float | None, high: float | None) -> Verdict:
+    """Judge by where an interval lies."""
+    if low is None or high is None:
+        return "undecided"
+    return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
 def _margins(claim: Claim, rows: Rows) -> list[float]:
@@ -103,11 +118,12 @@ def _interval(
         from scipy.stats import t
 
         half = float(t.ppf(0.975, len(margins) - 1)) * stdev(margins) / math.sqrt(len(margins))
-        return fmean(margins) - half, fmean(margins) + half, f"t over {len(margins)} seeds"
+        return fmean(margins) - half, fmean(margins) + half, f"t over {len(margins)} {claim.over}"
     if margins and resample is not None:
         generator = np.random.default_rng(0)
         draws = [fmean(found) for _ in range(1000) if (found := _margins(claim, resample(generator)))]
-        if draws:
+        # A margin of columns that were not drawn anew is the same in every draw: that says nothing of its spread.
+        if draws and min(draws) < max(draws):
             low, high = np.quantile(draws, [0.025, 0.975])
-            return float(low), float(high), f"paired bootstrap over the test images, {len(margins)} seed(s)"
-    return None, None, "no interval: fewer than three seeds and no per-sample verdicts"
+            return float(low), float(high), f"paired bootstrap over the {claim.drawn}, {len(margins)} seed(s)"
+    return None, None, "no interval: fewer than three seeds and no per-sample verdicts that vary"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,7 @@ def load(
     """Load a data set.
 
     Args:
-        name: ``photos``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``cifar10-jpeg``,
+        name: ``photos``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``cifar10-jpeg``, ``imagenet``,
             ``folder:PATH`` with class folders in ``train/`` and in ``test/`` or ``val/``, or ``images:PATH``,
             a flat folder.
         split: ``"train"`` or ``"test"``; a flat folder is the same in both.
@@ -73,11 +74,13 @@ def load(
     root = data_folder() if data_dir is None else Path(data_dir).expanduser()
     if name == "cifar10-jpeg":
         return _files(name, _cifar10_jpeg(root, split), fitting, chosen, skip_bad, name, (JPEG_NOTE,))
+    if name == "imagenet":
+        return _files(name, _imagenet(root, split, fitting, limit), fitting, chosen, skip_bad, name)
     if name == "photos":
         return _fit(photos(split), fitting, chosen)
     if name in READERS:
         return _fit(_array_set(name, split, root), fitting, chosen)
-    forms = [*READERS, "photos", "cifar10-jpeg", "folder:PATH", "images:PATH"]
+    forms = [*READERS, "photos", "cifar10-jpeg", "imagenet", "folder:PATH", "images:PATH"]
     raise unknown("data set", name, forms, hint="a folder of yours is folder:PATH or images:PATH")
 
 
@@ -89,6 +92,7 @@ def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:
         ("photos", "patches of photographs, 32x32 gray, 15 classes, 3,600 + 825", "built in (scikit-image)"),
         *read_here,
         ("cifar10-jpeg", "CIFAR-10 after JPEG, 32x32, 10 classes", str(root / "cifar10-jpeg")),
+        ("imagenet", "photographs, 1,000 classes, 1,281,167 + 50,000, as class folders", str(root / "imagenet")),
         ("folder:PATH", "your class folders in PATH/train and PATH/test or PATH/val", "PATH"),
         ("images:PATH", "your flat folder of images without labels", "PATH"),
     )
@@ -110,6 +114,45 @@ def _cifar10_jpeg(root: Path, split: Split) -> Listing:
             "another folder with --data-dir or PASSBAND_DATA",
         )
     return list_classes(root / "cifar10-jpeg", split)
+
+
+def _imagenet(root: Path, split: Split, fitting: Fitting, limit: int | None) -> Listing:
+    if not (root / "imagenet").is_dir():
+        raise MissingData(
+            "imagenet",
+            f"imagenet is not in {root}: put the images of ILSVRC 2012 (image-net.org gives them to its members) into "
+            "imagenet/train/CLASS/ and imagenet/val/CLASS/ there, or name another folder with --data-dir or "
+            "PASSBAND_DATA",
+        )
+    listing = list_classes(root / "imagenet", split)
+    count = len(listing.files)
+    _check_memory("imagenet", split, count if limit is None else min(limit, count), fitting)
+    return listing
+
+
+def _check_memory(name: str, split: Split, count: int, fitting: Fitting) -> None:
+    """Refuse more images than this machine could hold; a set lies in memory as a whole.
+
+    Raises:
+        MissingData: naming the bytes that it takes and those that there are.
+    """
+    if fitting.size is None:
+        return
+    height, width = fitting.size
+    needed, there = count * height * width * 3, _memory()
+    if needed > there:
+        gigabytes = f"{needed / 1e9:,.4g} GB of memory"
+        raise MissingData(
+            f"{gigabytes} for {name}",
+            f"{name} ({split}, {count:,} images at {height}x{width}) takes {needed:,} bytes as a whole, {gigabytes}, "
+            f"and this machine has {there / 1e9:,.4g} GB; streaming comes with a later version: until then take a "
+            "smaller size, or in a probe fewer images with --limit",
+        )
+
+
+def _memory() -> int:
+    """Return the bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _fit(whole: ImageSet, fitting: Fitting, chosen: Chosen) -> ImageSet:

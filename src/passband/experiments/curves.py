@@ -42,7 +42,14 @@ def over(rows: Rows, x: Column, y: Column, *, by: str, name: str, title: str) ->
 
 
 def across(
-    rows: Rows, columns: Mapping[float, str], x: Column, y: Column, *, by: str = "case", name: str, title: str
+    rows: Rows,
+    columns: Mapping[int, str] | Mapping[float, str],
+    x: Column,
+    y: Column,
+    *,
+    by: str = "case",
+    name: str,
+    title: str,
 ) -> tuple[Curve, ...]:
     """Draw several columns of each row side by side, such as the accuracy at each ε.
 

@@ -26,11 +26,13 @@ class Measured:
         results: Curves, maps and galleries, shown below the table.
         verdicts: Per-sample scores, floating [N], by the column whose value is 100 times their mean; they let one
             seed be judged by a bootstrap over the test images.
+        samples: As ``verdicts``, in the column's own unit: its value is their mean, such as a PSNR in dB.
     """
 
     row: dict[str, Cell]
     results: tuple[Result, ...] = ()
     verdicts: dict[str, np.ndarray] = field(default_factory=dict)
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

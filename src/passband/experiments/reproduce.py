@@ -50,10 +50,10 @@ def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None =
 
 
 def _with_data(cases: list[Case], data: str | None) -> list[Case]:
-    """Put one set in place of all; cases that differed only by their set are then one."""
+    """Put one set in place of all; cases that differed only by their set are then one, those of no set stay."""
     if data is None:
         return cases
-    replaced = [case | {"data": data} for case in cases]
+    replaced = [case | {"data": data} if case.get("data") is not None else case for case in cases]
     return [case for index, case in enumerate(replaced) if case not in replaced[:index]]
 
 
@@ -70,8 +70,8 @@ def _row(case: Case, found: Measured | str) -> dict[str, Cell]:
 
 
 def _label(case: Case) -> str:
-    seed = f", seed {case['seed']}" if case.get("seed") is not None else ""
-    return f"{case['case']}, {case.get('data')}{seed}"
+    seed = f"seed {case['seed']}" if case.get("seed") is not None else None
+    return ", ".join(filter(None, (case["case"], case.get("data"), seed)))
 
 
 def _table(name: str, experiment: Experiment, rows: Rows, how: dict[str, Any]) -> Table:
@@ -103,7 +103,7 @@ def _judge(
         found = [(rows[index], measured[index]) for index in chosen]
         known = [(row, one) for row, one in found if isinstance(one, Measured)]
         for claim in experiment.claims:
-            resample = _resampler(known) if known and all(one.verdicts for _, one in known) else None
+            resample = _resampler(known) if known and all(one.verdicts or one.samples for _, one in known) else None
             verdict = judge(claim, [row for row, _ in found], lab.scale, resample)
             if verdict.verdict == "not measured" and len(known) == len(found):
                 continue  # It speaks of a case that this scale does not have.
@@ -120,10 +120,11 @@ def _resampler(known: Sequence[tuple[dict[str, Cell], Measured]]) -> Any:
         rows = []
         for row, found in known:
             fresh = dict(row)
-            for column, scores in found.verdicts.items():
-                if len(scores) not in drawn:
-                    drawn[len(scores)] = generator.integers(len(scores), size=len(scores))
-                fresh[column] = 100 * float(scores[drawn[len(scores)]].mean())
+            for factor, columns in ((100, found.verdicts), (1, found.samples)):
+                for column, scores in columns.items():
+                    if len(scores) not in drawn:
+                        drawn[len(scores)] = generator.integers(len(scores), size=len(scores))
+                    fresh[column] = factor * float(scores[drawn[len(scores)]].mean())
             rows.append(fresh)
         return rows
 

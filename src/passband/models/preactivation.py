@@ -1,18 +1,27 @@
-"""The pre-activation CIFAR ResNet, with the kind of convolution as an argument."""
+"""The pre-activation ResNet of CIFAR's size and of ImageNet's, with the kind of convolution as an argument."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float
 from timm.layers import ClassifierHead
 from torch import Tensor, nn
 
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, unknown
 from passband.models.layers import parameter_free_shortcut
 
-Convolution = Callable[[int, int, int], nn.Module]
-"""Makes a size-keeping 3×3 convolution from input channels, output channels and stride."""
+Convolution = Callable[..., nn.Module]
+"""Makes a size-keeping 3×3 convolution from input channels, output channels and stride; for ImageNet's stem, a 7×7
+one when ``kernel_size=7`` is said too."""
+
+Stem = Literal["cifar", "imagenet"]
+
+
+def feature_cfg(stages: int) -> dict[str, Any]:
+    """Return what timm must know to give each stage's features (``features_only=True``)."""
+    return {"flatten_sequential": True, "out_indices": tuple(range(stages))}
 
 
 class PreActivationBlock(nn.Module):
@@ -44,21 +53,28 @@ class PreActivationBlock(nn.Module):
 
 
 class PreActivationResNet(nn.Module):
-    """Classify with a stem, three stages of pre-activation blocks and a linear head: 6 · depth + 2 layers.
+    """Classify with a stem, stages of pre-activation blocks and a linear head: 2 · stages · depth + 2 layers.
 
-    **Source**: spatial-mixing, section 3; the residual units are those of He et al. 2016.
+    CIFAR's networks have three stages, 6 · depth + 2 layers; ImageNet's have four, 8 · depth + 2, behind a stem that
+    leaves a quarter of the side: a 7×7 convolution of stride 2 and max pooling. Neither norm nor activation stands in
+    the stem, as the first block begins with both.
+
+    **Source**: spatial-mixing, sections 3 and 4.1.1; the residual units are those of He et al. 2016, ImageNet's stem
+    that of He et al. 2015. **Differs**: the paper's shortcuts and the stem of its ImageNet networks are not described.
 
     Args:
         convolution: Makes the convolutions, the stem's too.
         depth: Blocks per stage.
-        width: Channels of the first stage; the second has twice, the third four times as many.
+        width: Channels of the first stage; each further stage has twice as many as the one before.
         num_classes: Outputs; 0 leaves the head off.
         in_chans: Channels of the images.
         global_pool: timm's name of the pooling before the head.
         drop_rate: Dropout before the head.
+        stages: Three for CIFAR, four for ImageNet.
+        stem: ``"cifar"`` keeps the side, ``"imagenet"`` leaves a quarter of it.
 
     Raises:
-        PassbandError: when depth or width is below 1.
+        PassbandError: when depth, width or stages is below 1, or the stem has another name.
     """
 
     def __init__(
@@ -70,22 +86,31 @@ class PreActivationResNet(nn.Module):
         in_chans: int = 3,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
+        stages: int = 3,
+        stem: str = "cifar",
     ) -> None:
         super().__init__()
         if depth < 1 or width < 1:
             raise PassbandError(f"a ResNet needs a depth and a width of at least 1; got {depth} and {width}")
+        if stages < 1:
+            raise PassbandError(f"a ResNet needs at least 1 stage (CIFAR's have 3, ImageNet's 4); got {stages}")
+        if stem not in get_args(Stem):
+            raise unknown("stem", stem, get_args(Stem))
         self.num_classes, self.in_chans = num_classes, in_chans
-        self.stem = convolution(in_chans, width, 1)
-        stages, channels, self.feature_info = [], width, []
-        for index in range(3):
+        large = stem == "imagenet"
+        self.stem = convolution(in_chans, width, 2, kernel_size=7) if large else convolution(in_chans, width, 1)
+        self.pool = nn.MaxPool2d(3, 2, 1) if large else None
+        made, channels, self.feature_info = [], width, []
+        for index in range(stages):
             blocks = []
             for position in range(depth):
                 stride = 2 if index > 0 and position == 0 else 1
                 blocks.append(PreActivationBlock(convolution, channels, width * 2**index, stride))
                 channels = width * 2**index
-            stages.append(nn.Sequential(*blocks))
-            self.feature_info.append({"num_chs": channels, "reduction": 2**index, "module": f"stages.{index}"})
-        self.stages = nn.Sequential(*stages)
+            made.append(nn.Sequential(*blocks))
+            reduction = 2**index * (4 if large else 1)
+            self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": f"stages.{index}"})
+        self.stages = nn.Sequential(*made)
         self.norm = nn.BatchNorm2d(channels)
         self.act = nn.ReLU()
         self.num_features = self.head_hidden_size = channels
@@ -103,7 +128,10 @@ class PreActivationResNet(nn.Module):
 
     def forward_features(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
         """Return the features before pooling."""
-        features: Tensor = self.act(self.norm(self.stages(self.stem(images))))
+        features: Tensor = self.stem(images)
+        if self.pool is not None:
+            features = self.pool(features)
+        features = self.act(self.norm(self.stages(features)))
         return features
 
     def forward_head(self, features: Float[Tensor, "batch c h w"], pre_logits: bool = False) -> Tensor:

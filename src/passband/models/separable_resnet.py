@@ -9,19 +9,21 @@ from torch import nn
 
 from passband.models.layers import SeparableConv2d
 from passband.models.metadata import own_cfg
-from passband.models.preactivation import PreActivationResNet
+from passband.models.preactivation import PreActivationResNet, Stem, feature_cfg
 
 # timm reads this while `register_model` runs, so it stands above the entry point.
 default_cfgs = generate_default_cfgs({"separable_resnet.untrained": own_cfg(first_conv="stem.depthwise")})
 
 
 class SeparableResNet(PreActivationResNet):
-    """Build the pre-activation CIFAR ResNet from separable convolutions.
+    """Build the pre-activation ResNet from separable convolutions.
+
+    With ``stages=4, stem="imagenet", width=64`` it is the paper's ImageNet network.
 
     **Source**: spatial-mixing, section 3: "all convolutions" become separable, with depth multiplier 9.
 
     Args:
-        depth: Blocks per stage; 6 · depth + 2 layers.
+        depth: Blocks per stage; 6 · depth + 2 layers, or 8 · depth + 2 with four stages.
         width: Channels of the first stage.
         multiplier: Depthwise filters per input channel.
         path: Which path the convolutions take (see ``SeparableConv2d``); it changes nothing beyond rounding.
@@ -36,8 +38,8 @@ class SeparableResNet(PreActivationResNet):
         path: Literal["auto", "composed", "factored"] = "auto",
         **arguments: Any,
     ) -> None:
-        def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
-            return SeparableConv2d(inputs, outputs, 3, stride, multiplier=multiplier, path=path)
+        def convolution(inputs: int, outputs: int, stride: int, kernel_size: int = 3) -> nn.Module:
+            return SeparableConv2d(inputs, outputs, kernel_size, stride, multiplier=multiplier, path=path)
 
         super().__init__(convolution, depth, width, **arguments)
 
@@ -51,9 +53,12 @@ def separable_resnet(
     multiplier: int = 9,
     path: Literal["auto", "composed", "factored"] = "auto",
     drop_rate: float = 0.0,
+    stages: int = 3,
+    stem: Stem = "cifar",
     **arguments: Any,
 ) -> nn.Module:
     """Build a separable ResNet through timm; ``arguments`` are those that timm passes on."""
     arguments |= dict(depth=depth, width=width, multiplier=multiplier, path=path, drop_rate=drop_rate)
+    arguments |= dict(stages=stages, stem=stem, feature_cfg=feature_cfg(stages))
     model: nn.Module = build_model_with_cfg(SeparableResNet, "separable_resnet", pretrained, **arguments)
     return model

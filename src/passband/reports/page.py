@@ -146,5 +146,5 @@ def _ruling(claim: Judged) -> Ruling:
         margin=quantity(claim.margin, claim.unit, signed=True),
         interval=interval(claim.low, claim.high, claim.unit, signed=True),
         smallest=quantity(claim.smallest, claim.unit) if claim.smallest else "",
-        seeds="" if f"{claim.seeds} seed" in claim.interval else seeds,
+        seeds="" if claim.interval == "exact" or str(claim.seeds) in claim.interval.split() else seeds,
     )

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from passband.core.compute import Compute
+from passband.core.environment import versions
+from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.results import Result
 from passband.core.scale import Scale
+from passband.core.store import lock, runs_folder, write_atomic
 from passband.data.dataset import Batches
 from passband.sweeps.answers import measure
 from passband.sweeps.resolve import Subject, images_for
-from passband.train.device import torch_device
+from passband.train.device import hardware_class, torch_device
 from passband.train.run import Run, load
 from passband.train.run import train as train_run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,41 @@ class Lab:
         """Probe a recipe's run after each of its epochs; a probe thought of later needs no new training."""
         run = self.train(recipe, keep_epochs=True)
         return [self.probe(run, name, options, epoch=epoch) for epoch in range(1, run.metrics["epochs"] + 1)]
+
+    def kept(self, name: str, identity: Mapping[str, Any], make: Callable[[], T]) -> T:
+        """Return what was made before under the same identity, or make it now and keep it among the runs.
+
+        It is for what would come out otherwise a second time, such as seconds: the same command goes on with the same
+        numbers. Hardware, device, threads and the versions of passband and torch belong to the identity.
+
+        Args:
+            name: What kind of thing it is; a file's name begins with it.
+            identity: All else that decides it, as plain JSON.
+            make: Makes it, as plain JSON: mappings with text as keys, lists, numbers, text.
+
+        Returns:
+            What was made, as JSON gives it back.
+
+        Raises:
+            PassbandError: when another process makes it right now, or what was kept is damaged.
+        """
+        if self.compute.threads:
+            torch.set_num_threads(self.compute.threads)
+        known = {name: version for name, version in versions().items() if name in ("passband", "torch")}
+        circumstances = {"hardware": hardware_class(self.device), "device": self.device, "versions": known}
+        whole = {"name": name, **circumstances, "threads": torch.get_num_threads(), "identity": dict(identity)}
+        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        folder = (self.runs or runs_folder()) / "measured" / f"{name}-{digest}"
+        path = folder / "kept.json"
+        with lock(folder):
+            if not path.exists():
+                text = json.dumps(whole | {"value": make()}, indent=1, allow_nan=False)
+                write_atomic(path, text.encode())
+            try:
+                value: T = json.loads(path.read_text())["value"]
+            except (ValueError, KeyError) as error:
+                raise PassbandError(f"{path} is damaged ({error}); remove it and give the same command again") from None
+        return value
 
     def subject(self, run: Run, epoch: int | None = None) -> Subject:
         """Load a run's model."""
