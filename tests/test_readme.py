@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from passband.core.answer import Answer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,13 +39,38 @@ def test_examples_run(place, index) -> None:
     exec(compile(BLOCKS[index], f"README.md, example {index + 1}", "exec"), {})
 
 
-def test_numbers_are_those_of_the_json() -> None:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+def script(name: str) -> ModuleType:
+    """Import a script of the docs folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_numbers_are_those_of_the_json() -> None:
+    tables = script("tables")
     for page in tables.PAGES:
         assert tables.written(page) == (ROOT / page).read_text(), "run `python docs/tables.py`"
+
+
+def test_pages_of_experiments_are_those_of_the_kept_answers() -> None:
+    answers = script("answers")
+    files = answers.written()
+    assert files
+    for path, text in files.items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)}: run `python docs/answers.py`"
+
+
+def test_a_claim_that_does_not_hold_has_a_remark() -> None:
+    answers = script("answers")
+    for name in answers.kept():
+        paper, _, experiment = name.partition("/")
+        said = answers.remarks(paper).get(experiment, {})
+        claims = Answer.load(answers.RESULTS / name).claims
+        open_ones = {claim.name for claim in claims if claim.verdict in ("fails", "undecided")}
+        assert not open_ones - set(said), f"{name}: say in remarks.json what was found"
+        assert set(said) <= {claim.name for claim in claims}, f"{name}: remarks.json speaks of other claims"
 
 
 def test_what_it_links_to_is_there() -> None:
