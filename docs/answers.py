@@ -11,10 +11,11 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged
-from passband.core.results import Curve, Gallery, Map, Result, Scalar, Table
+from passband.core.results import Cell, Column, Curve, Gallery, Map, Result, Scalar, Table
 from passband.core.store import write_atomic
 from passband.reports.drawing import drawing
 from passband.reports.heatmap import reduced
@@ -97,13 +98,45 @@ def _shown(result: Table | Scalar | Gallery, folder: Path) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    cells = [column(values, c.unit) for c, values in zip(table.columns, zip(*table.rows, strict=True), strict=True)]
-    right = [all(not isinstance(cell, str) for cell in values) for values in zip(*table.rows, strict=True)]
+    """Return a table's rows; an experiment's are put together over its seeds."""
+    names = [c.name for c in table.columns]
+    if table.name == "table" and len({row[names.index("seed")] for row in table.rows}) > 1:
+        columns, rows = _over_seeds(table)
+    else:
+        columns = list(table.columns)
+        cells = [column(values, c.unit) for c, values in zip(columns, zip(*table.rows, strict=True), strict=True)]
+        rows = [list(row) for row in zip(*cells, strict=True)]
     return [
-        "| " + " | ".join(label(c.name, c.unit) for c in table.columns) + " |",
-        "|" + "|".join("---:" if numeric else "---" for numeric in right) + "|",
-        *("| " + " | ".join(row) + " |" for row in zip(*cells, strict=True)),
+        "| " + " | ".join(label(c.name, c.unit) for c in columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def _over_seeds(table: Table) -> tuple[list[Column], list[list[str]]]:
+    """Return the columns and, for each case and set, means ± standard deviations over seeds; runs are left out."""
+    names = [c.name for c in table.columns]
+    groups: dict[tuple[Cell, Cell], list[tuple[Cell, ...]]] = {}
+    for row in table.rows:
+        groups.setdefault((row[0], row[1]), []).append(row)
+    chosen = [index for index, name in enumerate(names) if name not in ("seed", "run")]
+    rows = []
+    for found in groups.values():
+        cells = [_spread([row[index] for row in found], table.columns[index].unit) for index in chosen]
+        rows.append([*cells[:2], str(len(found)), *cells[2:]])
+    columns = [table.columns[index] for index in chosen]
+    return [*columns[:2], Column(name="seeds"), *columns[2:]], rows
+
+
+def _spread(cells: list[Cell], unit: str) -> str:
+    """Write cells of several seeds as one: what they share, or their mean ± standard deviation."""
+    if len(set(cells)) == 1:
+        return column(cells[:1], unit)[0]
+    numbers = [float(cell) for cell in cells if isinstance(cell, int | float)]
+    if len(numbers) < len(cells):
+        return "differs"
+    middle, spread = column([mean(numbers), stdev(numbers)], unit)
+    return f"{middle} ± {spread}"
 
 
 def claims_table(claims: tuple[Judged, ...], said: dict[str, str]) -> list[str]:

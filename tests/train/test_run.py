@@ -320,6 +320,32 @@ def test_a_checkpoint_from_before_there_were_schemes_goes_on(tmp_path) -> None:
     assert_same(run, train(TINY, compute=EVERY_STEP, runs=tmp_path))
 
 
+def test_a_checkpoint_that_counts_right_answers_goes_on(tmp_path, monkeypatch) -> None:
+    """Before there was another task, a position held ``correct``."""
+    whole = train(TINY, compute=EVERY_STEP, runs=tmp_path / "whole")
+    real, calls = steps.plain, {"left": 2}
+
+    def dying(*arguments):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(steps, "plain", dying)
+    with pytest.raises(Killed):
+        train(TINY, compute=EVERY_STEP, runs=tmp_path / "parts")
+    monkeypatch.setattr(steps, "plain", real)
+    checkpoint = next((tmp_path / "parts").glob("*/checkpoint.pt"))
+    saved = torch.load(checkpoint, weights_only=True)
+    right = saved["position"].pop("score_sum")
+    assert saved["position"]["step"] == 2 and 0 < right == int(right)
+    saved["position"]["correct"] = int(right)
+    torch.save(saved, checkpoint)
+    parts = train(TINY, compute=EVERY_STEP, runs=tmp_path / "parts")
+    assert_same(whole, parts)
+    assert log(parts) == log(whole)
+
+
 def test_damaged_weights_are_named(tmp_path) -> None:
     run = train(TINY, compute=EVERY_STEP, runs=tmp_path)
     path = run.folder / "weights.safetensors"

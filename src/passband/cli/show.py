@@ -48,8 +48,12 @@ def results(found: Sequence[Result]) -> None:
             console.print(f"[bold]{_plain(result.title)}[/bold]  [dim]a picture, in the report[/dim]", soft_wrap=True)
 
 
+_BROKEN = 24
+"""Letters from which on a cell may be broken over lines."""
+
+
 def table(result: Table) -> None:
-    """Print a table; a wide one of few rows stands on its side, so that a narrow terminal cuts nothing."""
+    """Print a table; a wide one of few rows stands on its side, and of many, only the columns that fit are printed."""
     heads = [f"{c.name} ({c.unit})" if c.unit and c.unit != "fraction" else c.name for c in result.columns]
     cells = [[number(cell, c.unit) for cell, c in zip(row, result.columns, strict=True)] for row in result.rows]
     grid = Grid(title=_plain(result.title), title_justify="left")
@@ -61,11 +65,25 @@ def table(result: Table) -> None:
         right = [
             all(isinstance(row[i], int | float) or row[i] is None for row in result.rows) for i in range(len(heads))
         ]
-    for head, side in zip(heads, right, strict=True):
+    shown = _fitting(heads, cells)
+    for head, side in list(zip(heads, right, strict=True))[:shown]:
         grid.add_column(_plain(head), justify="right" if side else "left", overflow="fold")
     for row in cells:
-        grid.add_row(*map(_plain, row))
+        grid.add_row(*map(_plain, row[:shown]))
     console.print(grid)
+    if shown < len(heads):
+        console.print(f"[dim]{len(heads) - shown} more columns stand in the report[/dim]", soft_wrap=True)
+
+
+def _fitting(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """Return how many columns fit the terminal when no cell is broken; heads break between words."""
+    taken = 1
+    for index, head in enumerate(heads):
+        longest = max(map(len, [*head.split(), *(row[index] for row in cells)]), default=0)
+        taken += min(longest, _BROKEN) + 3
+        if taken > console.width:
+            return max(index, 2)
+    return len(heads)
 
 
 def claims(judged: Sequence[Judged]) -> None:
@@ -108,10 +126,10 @@ def _scalar(result: Scalar) -> str:
     text = number(result.value, result.unit)
     if result.low is not None and result.high is not None:
         text += f" [{number(result.low, result.unit)} to {number(result.high, result.unit)}]"
+    text += "" if result.unit in ("fraction", "") else f" {result.unit}"
     if result.n is not None:
         text += f", n = {result.n:,}"
-    unit = "" if result.unit in ("fraction", "") else f" {result.unit}"
-    return _plain(text + unit)
+    return _plain(text)
 
 
 def _curve(result: Curve) -> None:

@@ -108,6 +108,8 @@ class Recipe(BaseModel):
     not null never changes. Parts are applied in this order: model, filters, smooth, separate, quantize, learn.
 
     Attributes:
+        task: ``classification``; ``unshuffle`` puts the pixels of images back in order, which one fixed permutation
+            (seed 0) moved, and needs a model that gives images: ``{name: conv_mixer_pixels}``. Labels are not read.
         filters: How depthwise kernels are drawn: ``different``, ``same``, ``box`` or ``identity``.
         normalize: Mean and std inside the model; null measures them on the training images, ``"none"`` leaves
             pixels as they are.
@@ -131,7 +133,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "unshuffle"] = "classification"
     model: Part = _part("separable_resnet", depth=1, width=16, multiplier=9)
     filters: Literal["different", "same", "box", "identity"] | None = None
     smooth: dict[str, Any] | None = None
@@ -159,6 +161,17 @@ class Recipe(BaseModel):
     def _no_quantize(cls, value: Any) -> None:
         if value is not None:
             raise ValueError("quantization is not built yet; leave it null")
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Recipe:
+        if self.task == "unshuffle":
+            parts = {"attack": self.attack, "scheme": self.scheme, "early_stop": self.early_stop}
+            for name, part in parts.items():
+                if part is not None:
+                    raise ValueError(f"task unshuffle has no classes to attack; leave {name} null")
+            if self.data.shuffle_labels:
+                raise ValueError("task unshuffle reads no labels; leave data.shuffle_labels false")
+        return self
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -264,6 +277,8 @@ _OWNERS = {"data": DataPart, "normalize": Normalization, "ema": Average, "early_
 def _explain(error: ValidationError) -> PassbandError:
     # Where a field takes a word or a mapping, the complaint about the kind that came is the useful one.
     found = error.errors()
+    if not found[0]["loc"]:
+        return PassbandError(f"recipe: {found[0]['msg'].removeprefix('Value error, ')}")
     mappings = [one for one in found if one["loc"][-1] != "literal['none']"]
     first = (mappings or found)[0] if not isinstance(found[0]["input"], str) else found[0]
     place = ".".join(str(key) for key in first["loc"])

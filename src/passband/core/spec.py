@@ -15,7 +15,7 @@ class ImageSpec:
         mean: Per channel, of pixels in [0, 1]; None when the model normalizes inside or not at all.
         std: As ``mean``.
         source: Where mean and std came from, for people: ``"timm's pretrained_cfg"``, ``"--mean/--std"``.
-        classes: Number of outputs.
+        classes: Number of outputs; 0 for a model that gives images.
         channels: Number of input channels.
         fit: How images of another size come to ``size``: ``"timm"`` is timm's evaluation transform (resize the
             short side to ``size / crop_pct``, center crop), ``"pad"`` zero-pads smaller images evenly and uses

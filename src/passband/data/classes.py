@@ -21,12 +21,14 @@ def match_classes(dataset: ImageSet, spec: ImageSpec) -> ImageSet:
     order, and a note says so.
 
     Args:
-        dataset: With labels.
+        dataset: With labels; left alone where the model gives images and so names no class.
         spec: The model's.
 
     Raises:
         PassbandError: naming ``--truth prediction``, when there are no labels or the classes differ.
     """
+    if not spec.classes:
+        return dataset
     if dataset.labels is None:
         raise PassbandError(f"{dataset.name} has no labels to compare with the model's answers; {CURE}")
     ours, theirs = dataset.class_names, spec.class_names

@@ -36,6 +36,29 @@ class ConvMixerBlock(nn.Module):
         return output
 
 
+def conv_mixer_body(
+    in_chans: int, width: int, depth: int, kernel: int, patch: int
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Make a ConvMixer's patch stem and its blocks, drawn in this order.
+
+    Args:
+        in_chans: Channels of the images.
+        width: Channels (the hidden dimension).
+        depth: Blocks.
+        kernel: Side of the depthwise kernels in pixels.
+        patch: Side of a patch in pixels.
+
+    Raises:
+        PassbandError: when a size is below 1.
+    """
+    if min(width, depth, kernel, patch) < 1:
+        raise PassbandError(
+            f"a ConvMixer needs sizes of at least 1; got width {width}, depth {depth}, kernel {kernel}, patch {patch}"
+        )
+    stem = nn.Sequential(nn.Conv2d(in_chans, width, patch, stride=patch), nn.GELU(), nn.BatchNorm2d(width))
+    return stem, nn.Sequential(*(ConvMixerBlock(width, kernel) for _ in range(depth)))
+
+
 class ConvMixer(nn.Module):
     """Classify with patches, equal blocks and a linear head.
 
@@ -68,16 +91,9 @@ class ConvMixer(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(width, depth, kernel, patch) < 1:
-            raise PassbandError(
-                f"a ConvMixer needs sizes of at least 1; got width {width}, depth {depth}, kernel {kernel}, "
-                f"patch {patch}"
-            )
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = width
-        patches = nn.Conv2d(in_chans, width, patch, stride=patch)
-        self.stem = nn.Sequential(patches, nn.GELU(), nn.BatchNorm2d(width))
-        self.blocks = nn.Sequential(*(ConvMixerBlock(width, kernel) for _ in range(depth)))
+        self.stem, self.blocks = conv_mixer_body(in_chans, width, depth, kernel, patch)
         self.head = ClassifierHead(width, num_classes, pool_type=global_pool, drop_rate=drop_rate)
         self.feature_info = [
             {"num_chs": width, "reduction": patch, "module": f"blocks.{index}"} for index in range(depth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
 from passband.models.file_source import PATTERN, from_file, metadata_of
+from passband.models.metadata import GIVE_IMAGES
 from passband.models.origin import Arguments, Origin, Size
 from passband.models.state import untouched
 from passband.models.timm_source import cfg_of, from_timm, names
@@ -19,7 +20,10 @@ from passband.models.torchvision_source import PREFIX, from_torchvision
 from passband.models.weights_file import WeightsFile, load_weights, read_weights
 from passband.models.wrap import Classifier
 
-__all__ = ["create", "names", "wrap_module"]
+__all__ = ["Gives", "create", "names", "wrap_module"]
+
+Gives = Literal["logits", "images"]
+"""What a network gives for images: logits [batch, classes], or images [batch, channel, height, width] like them."""
 
 
 def create(
@@ -33,9 +37,10 @@ def create(
     pretrained: bool = False,
     weights: Path | str | None = None,
     class_names: tuple[str, ...] = (),
+    gives: Gives = "logits",
     **arguments: Any,
 ) -> Classifier:
-    """Make a classifier by name.
+    """Make a classifier by name, or another network of images in [0, 1].
 
     Args:
         name: A timm name (``"resnet18"``, ``"hf-hub:OWNER/NAME"``, passband's own), ``"torchvision:NAME"``
@@ -48,6 +53,7 @@ def create(
         pretrained: Whether to load the weights that timm or torchvision has for the name.
         weights: A file to load weights from instead.
         class_names: One name per output; wins over what the model's metadata says.
+        gives: What the network is to give; one that gives images has no classes, 0 in its spec.
         **arguments: Passed to the network's own constructor.
 
     Returns:
@@ -69,7 +75,7 @@ def create(
     if file is not None:
         load_weights(origin.inner, file)
         origin = _with_metadata(origin, file)
-    return _classifier(name, origin, classes, channels, mean, std, class_names)
+    return _classifier(name, origin, classes, channels, mean, std, class_names, gives)
 
 
 def wrap_module(
@@ -110,11 +116,15 @@ def _classifier(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     class_names: tuple[str, ...],
+    gives: Gives = "logits",
 ) -> Classifier:
     origin = _normalization(name, origin, channels, mean, std)
     if origin.size is None:
         raise PassbandError(f"the input size of '{name}' is not known; give it: --size, or size in a recipe's data")
-    count = _count_classes(name, origin, channels, origin.size)
+    answer = _answer(name, origin, channels, origin.size)
+    if gives == "images":
+        return _image_network(name, origin, channels, origin.size, answer)
+    count = _count_classes(name, answer)
     if classes is not None and classes != count:
         raise PassbandError(f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it")
     spec = ImageSpec(
@@ -177,25 +187,42 @@ def _normalization(
     )
 
 
-def _count_classes(name: str, origin: Origin, channels: int, size: tuple[int, int]) -> int:
-    """Run one image of zeros, which also shows that the network takes this size and gives logits."""
+def _image_network(name: str, origin: Origin, channels: int, size: tuple[int, int], answer: Any) -> Classifier:
+    """Wrap a network that gives images; the mean and std are those of its input."""
+    if not isinstance(answer, torch.Tensor) or answer.shape != (1, channels, *size):
+        raise PassbandError(
+            f"'{name}' gives {_came(answer)} for one image; images {[1, channels, *size]} are needed here, as "
+            f"{' and '.join(GIVE_IMAGES)} gives them"
+        )
+    spec = ImageSpec(size, origin.mean, origin.std, origin.source, 0, channels)
+    return Classifier(origin.inner, spec)
+
+
+def _answer(name: str, origin: Origin, channels: int, size: tuple[int, int]) -> Any:
+    """Run one image of zeros, which shows that the network takes this size, and what it gives."""
     first = next(origin.inner.parameters(), torch.zeros(()))
     image = torch.zeros(1, channels, *size, device=first.device, dtype=first.dtype)
     try:
         with untouched(origin.inner), torch.no_grad():
-            logits = origin.inner(image)
+            return origin.inner(image)
     except Exception as error:
         line = (str(error).splitlines() or [""])[0]
         raise PassbandError(
             f"'{name}' does not take images of {channels}×{size[0]}×{size[1]} "
             f"({type(error).__name__}: {line}); give another size or number of channels"
         ) from error
+
+
+def _count_classes(name: str, logits: Any) -> int:
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        came = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise PassbandError(
-            f"'{name}' gives {came} for one image; a classifier gives logits [1, classes], classes 2 or more"
+            f"'{name}' gives {_came(logits)} for one image; a classifier gives logits [1, classes], classes 2 or more"
         )
     return int(logits.shape[1])
+
+
+def _came(answer: Any) -> list[int] | str:
+    return list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
 
 
 def _names_of(origin: Origin, given: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -20,4 +20,7 @@ def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
 
 
 OWN = ("separable_resnet", "cifar_resnet", "conv_mixer", "postact_resnet")
-"""The names of passband's own networks."""
+"""The names of passband's own classifiers."""
+
+GIVE_IMAGES = ("conv_mixer_pixels",)
+"""The names of its own networks that give images."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from passband.core.errors import PassbandError
+from passband.core.errors import NotApplicable, PassbandError
 
 
 def check_logits(logits: Any, count: int) -> Tensor:
@@ -19,14 +19,15 @@ def check_logits(logits: Any, count: int) -> Tensor:
         count: How many images went in.
 
     Raises:
-        PassbandError: when it is not a tensor [count, classes], or holds NaN.
+        NotApplicable: when it is images, [count, channel, height, width].
+        PassbandError: when it is anything else than a tensor [count, classes], or holds NaN.
     """
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
         came = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise PassbandError(
-            f"a classifier gives logits [{count}, classes] for {count} images; this model gave {came}: "
-            "wrap it so that forward returns the logits alone"
-        )
+        said = f"a classifier gives logits [{count}, classes] for {count} images; this model gave {came}"
+        if isinstance(logits, Tensor) and logits.ndim == 4:
+            raise NotApplicable(f"{said}: one that gives images has no logits to measure")
+        raise PassbandError(f"{said}: wrap it so that forward returns the logits alone")
     if bool(torch.isnan(logits).any()):
         raise PassbandError(
             "the model gives NaN: its weights hold NaN or overflow; load other weights, or train with a lower lr"

@@ -13,7 +13,7 @@ from torch import nn
 from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.models.downloads import explain_download
-from passband.models.metadata import OWN
+from passband.models.metadata import GIVE_IMAGES, OWN
 from passband.models.origin import LIBRARY_REFUSALS, Arguments, Origin, Size, call_factory, class_names, from_cfg
 
 HUB = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -60,7 +60,7 @@ def from_timm(
         raise PassbandError(
             f"there are no pretrained weights of '{name}'; take it without (--no-pretrained), or give --weights FILE"
         )
-    if name.partition(".")[0] in OWN:
+    if _is_own(name):
         arguments = parse_options(model_entrypoint(name.partition(".")[0]), arguments, owner=f"model {name}")
     if size is not None and cfg.get("fixed_input_size"):
         arguments = {"img_size": size} | arguments
@@ -77,6 +77,10 @@ def from_timm(
     return _origin(name, inner, found, bool(cfg) or name.startswith(HUB), arguments.get("img_size", size))
 
 
+def _is_own(name: str) -> bool:
+    return name.partition(".")[0] in (*OWN, *GIVE_IMAGES)
+
+
 def _factory(name: str) -> Any:
     return lambda **arguments: timm.create_model(name, **arguments)
 
@@ -84,7 +88,7 @@ def _factory(name: str) -> Any:
 def _origin(
     name: str, inner: nn.Module, cfg: Mapping[str, Any], known: bool, size: int | tuple[int, int] | None
 ) -> Origin:
-    own = name.partition(".")[0] in OWN
+    own = _is_own(name)
     origin = from_cfg(inner, cfg, "timm's pretrained_cfg")
     if own or not known:  # passband's own have no data yet; without metadata timm fills in ImageNet's mean and std
         origin = replace(origin, mean=None, std=None, source="", plain=own)

@@ -1,4 +1,4 @@
-"""A network with its normalization inside: images in [0, 1] in, logits out."""
+"""A network with its normalization inside: images in [0, 1] in, logits (or images again) out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Classifier(nn.Module):
     The input is never checked, so that attacks and band copies may pass whatever they mean to.
 
     Args:
-        inner: The network: normalized images in, logits out.
+        inner: The network: normalized images in, logits out. One that gives images (``spec.classes`` is 0) gives
+            them as pixels in [0, 1].
         spec: The images it takes; its mean and std become buffers that stay out of the state dict, so that
             ``inner``'s weights load in plain timm.
 
@@ -36,12 +37,14 @@ class Classifier(nn.Module):
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             self.register_buffer(name, _per_channel(name, values, spec.channels), persistent=False)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
-        """Return the logits of images in [0, 1]."""
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch classes"] | Float[Tensor, "batch channel height width"]:
+        """Return the logits of images in [0, 1], or the images that the network makes of them."""
         if self.mean is not None and self.std is not None:
             images = (images - self.mean) / self.std
-        logits: Tensor = self.inner(images)
-        return logits
+        outputs: Tensor = self.inner(images)
+        return outputs
 
     def extra_repr(self) -> str:
         """Say what the images look like."""

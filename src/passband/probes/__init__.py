@@ -5,5 +5,6 @@ from passband.probes import bands as bands
 from passband.probes import envelope as envelope
 from passband.probes import kernels as kernels
 from passband.probes import robustness as robustness
+from passband.probes import unshuffle as unshuffle
 from passband.probes.registry import PROBES as PROBES
 from passband.probes.registry import Probe as Probe

@@ -133,13 +133,17 @@ def describe(asked: Subject, batches: Batches) -> dict[str, Any]:
     return {
         "model": asked.name,
         "weights": asked.digest[:16],
-        "input": f"{spec.size[0]}×{spec.size[1]} pixels, {spec.channels} channels, {spec.classes} classes",
+        "input": f"{spec.size[0]}×{spec.size[1]} pixels, {spec.channels} channels, {_outputs(spec)}",
         "mean and std": _normalization(spec),
         "data": batches.dataset.name,
         "images": batches.count,
-        "measured": batches.measure,
+        "measured": batches.measure if spec.classes else "images out",
         "notes": list(batches.dataset.notes),
     }
+
+
+def _outputs(spec: ImageSpec) -> str:
+    return f"{spec.classes} classes" if spec.classes else "images out"
 
 
 def _normalization(spec: ImageSpec) -> str:

@@ -13,8 +13,10 @@ from passband.core.progress import track
 from passband.core.statistics import wilson
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import untouched
+from passband.tasks.task import Task
 
 __all__ = [
+    "CLASSIFICATION",
     "check_logits",
     "check_targets",
     "correct",
@@ -84,3 +86,20 @@ def predicted_targets(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
     with untouched(model):
         found = [predict(model, images).argmax(1).cpu() for images, _ in track(batches, "predicting")]
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+
+
+def _share(verdicts: Tensor) -> tuple[float, float, float]:
+    right, count = int(verdicts.sum()), len(verdicts)
+    return right / count, *wilson(right, count)
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    score="accuracy",
+    gives="logits",
+    ask=lambda model, images: model(images),
+    check=lambda logits, images: check_logits(logits, len(images)),
+    loss=lambda logits, images, targets: loss(logits, targets),
+    scores=lambda logits, images, targets: correct(logits, targets),
+    summary=_share,
+)

@@ -17,6 +17,7 @@ from passband.data.dataset import ImageSet
 from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
 from passband.models.wrap import Classifier
+from passband.tasks import TASKS
 from passband.weights.banks import draw_filters
 from passband.weights.learn import LearnReport, learn
 from passband.weights.separate import separate
@@ -63,9 +64,9 @@ def image_spec(recipe: Recipe, dataset: ImageSet) -> ImageSpec:
         source = f"measured on the training images of {recipe.data.name.partition(':')[0]}"
     else:
         mean, std, source = recipe.normalize.mean, recipe.normalize.std, "the recipe"
+    names = dataset.class_names if TASKS[recipe.task].gives == "logits" else ()
     return ImageSpec(
-        size=size, mean=mean, std=std, source=source, classes=len(dataset.class_names), fit="pad",
-        class_names=dataset.class_names,
+        size=size, mean=mean, std=std, source=source, classes=len(names), fit="pad", class_names=names,
     )  # fmt: skip
 
 
@@ -91,8 +92,8 @@ def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
     """
     torch.manual_seed(recipe.seed)
     made = create(
-        recipe.model.name, classes=spec.classes, channels=spec.channels, size=spec.size,
-        mean=spec.mean or (0.0,), std=spec.std or (1.0,), **recipe.model.arguments,
+        recipe.model.name, classes=spec.classes or None, channels=spec.channels, size=spec.size,
+        mean=spec.mean or (0.0,), std=spec.std or (1.0,), gives=TASKS[recipe.task].gives, **recipe.model.arguments,
     )  # fmt: skip
     model = Classifier(made.inner, spec)
     if recipe.filters is not None:

@@ -26,7 +26,8 @@ class Position:
         epoch: Epochs that are complete.
         step: Steps done in the epoch under way.
         loss_sum: Summed loss over the epoch's samples so far.
-        correct: Samples of the epoch classified correctly while the weights moved.
+        score_sum: Summed score of the epoch's samples so far, while the weights moved; of a classification, how many
+            were right.
         seen: Samples of the epoch so far.
         log_bytes: Length of ``log.csv`` at this point; what was written later is cut off on resuming.
         seconds: Seconds of training so far, over all its processes.
@@ -36,7 +37,7 @@ class Position:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
+    score_sum: float = 0.0
     seen: int = 0
     log_bytes: int = 0
     seconds: float = 0.0
@@ -115,7 +116,11 @@ class State:
         if saved["random_cuda"]:
             # Resumed where fewer devices are seen, the states of the others have nobody to go to.
             torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])
-        self.position = Position(**saved["position"])
+        position = dict(saved["position"])
+        if "correct" in position:
+            # So checkpoints from before there was another task call it.
+            position["score_sum"] = position.pop("correct")
+        self.position = Position(**position)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from passband.train.interrupt import deferred
 from passband.train.optim import Schedule
 from passband.train.steps import Step
 
-LOG_HEAD = "epoch,step,lr,loss,train_accuracy,test_accuracy,seconds\n"
 LOG_EVERY = 50
 """Steps between two lines of the log within an epoch."""
 
@@ -34,8 +33,9 @@ class Plan:
     Attributes:
         epochs: When it ends.
         step: One batch to one loss.
+        score: What the model gave in a step, images and targets to one score per sample.
         schedule: Epoch to the factor of each group's learning rate.
-        evaluate: The model to its accuracy on the test set, a fraction.
+        evaluate: The model to its mean score on the test set.
         save: Puts the state on disk.
         end_epoch: Called after each epoch, before its state is put on disk; may be called again for the same one.
             Returns why the training ends with it, or ``""``.
@@ -47,6 +47,7 @@ class Plan:
 
     epochs: int
     step: Step
+    score: Callable[[Tensor, Tensor, Tensor], Tensor]
     schedule: Schedule
     evaluate: Callable[[nn.Module], float]
     save: Callable[[], None]
@@ -76,13 +77,14 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
                 group["lr"] = rate * plan.schedule(number / steps, plan.epochs)
             images, targets = images.to(fabric.device), targets.to(fabric.device)
             model.train()
-            loss, logits = plan.step(model, images, targets, number)
+            loss, outputs = plan.step(model, images, targets, number)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimizer.step()
             if state.ema is not None:
                 state.ema.update(state.model)
-            _count(at, loss, logits, targets)
+            _count(at, loss, len(targets))
+            at.score_sum += float(plan.score(outputs.detach(), images, targets).sum())
             at.step, at.seconds = at.step + 1, time.monotonic() - began
             if at.step == steps:
                 _line(plan.log, at, optimizer.param_groups[0]["lr"], plan.evaluate(state.evaluated))
@@ -112,21 +114,20 @@ def _stream(batches: TrainBatches, state: State, plan: Plan) -> Iterator[tuple[T
         yield from islice((pair for pair in served for _ in range(plan.replays)), seen, None)
 
 
-def _count(at: Position, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+def _count(at: Position, loss: Tensor, count: int) -> None:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise PassbandError(
             f"the loss is {value} at epoch {at.epoch + 1}, step {at.step + 1}; train with a smaller learning rate"
         )
-    at.seen += len(targets)
-    at.loss_sum += value * len(targets)
-    at.correct += int((logits.detach().argmax(1) == targets).sum())
+    at.seen += count
+    at.loss_sum += value * count
 
 
-def _line(log: Path, at: Position, rate: float, accuracy: float | None) -> None:
-    test = "" if accuracy is None else f"{accuracy:.6f}"
-    mean, right = at.loss_sum / at.seen, at.correct / at.seen
-    _write(log, at, f"{at.epoch + 1},{at.step},{rate:.6g},{mean:.6f},{right:.6f},{test},{at.seconds:.1f}")
+def _line(log: Path, at: Position, rate: float, score: float | None) -> None:
+    test = "" if score is None else f"{score:.6f}"
+    loss, train = at.loss_sum / at.seen, at.score_sum / at.seen
+    _write(log, at, f"{at.epoch + 1},{at.step},{rate:.6g},{loss:.6f},{train:.6f},{test},{at.seconds:.1f}")
 
 
 def _write(log: Path, at: Position, line: str) -> None:
@@ -137,9 +138,9 @@ def _write(log: Path, at: Position, line: str) -> None:
     at.log_bytes = log.stat().st_size
 
 
-def cut_log(log: Path, length: int) -> None:
-    """Cut the log back to where the checkpoint knew it, or begin it."""
+def cut_log(log: Path, length: int, score: str) -> None:
+    """Cut the log back to where the checkpoint knew it, or begin it; ``score`` is what the task calls its score."""
     with explain_disk(log), log.open("a+b") as file:
         file.truncate(length)
         if not length:
-            file.write(LOG_HEAD.encode())
+            file.write(f"epoch,step,lr,loss,train_{score},test_{score},seconds\n".encode())

@@ -24,7 +24,7 @@ from passband.core.store import DONE, explain_disk, lock, runs_folder, write_ato
 from passband.data.dataset import Batches, ImageSet
 from passband.models.weights_file import save_weights
 from passband.models.wrap import Classifier
-from passband.tasks.classification import correct, predict, untouched, wilson
+from passband.tasks import TASKS, Task
 from passband.train import build
 from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
@@ -42,7 +42,7 @@ class Run:
     Attributes:
         folder: Where it lies.
         recipe: What made it.
-        metrics: ``metrics.json``: accuracy on the test set with its interval, counts, seconds.
+        metrics: ``metrics.json``: the task's score on the test set with its interval, counts, seconds.
     """
 
     folder: Path
@@ -160,6 +160,7 @@ class _Training:
         data_dir: Path | None,
     ) -> None:
         self.recipe, self.compute, self.folder, self.digest = recipe, compute, folder, digest
+        self.task = TASKS[recipe.task]
         self.device = torch_device(compute.device)
         kind, _, index = self.device.partition(":")
         self.fabric = Fabric(
@@ -187,15 +188,16 @@ class _Training:
             checkpoint.unlink()
         if checkpoint.exists():
             self.state.load(checkpoint, self.digest)
-        cut_log(self.folder / "log.csv", self.state.position.log_bytes)
-        scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory)
+        cut_log(self.folder / "log.csv", self.state.position.log_bytes, self.task.score)
+        scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory, self.task)
         stop = self.recipe.early_stop
         self.watch = None if stop is None else watch(stop, scheme.attack, *self._first_batch())
         plan = Plan(
             epochs=self.recipe.epochs,
             step=scheme.step,
+            score=self.task.scores,
             schedule=make_schedule(self.recipe.schedule),
-            evaluate=lambda model: float(_verdicts(model, self.test).float().mean()),
+            evaluate=lambda model: float(self.task.measure(model, self.test).float().mean()),
             save=lambda: self.state.save(checkpoint, self.digest),
             end_epoch=self._end_epoch,
             log=self.folder / "log.csv",
@@ -242,7 +244,7 @@ class _Training:
         save_weights(model, path)
 
     def _finish(self) -> None:
-        metrics = _test_metrics(self.state.evaluated, self.test) | {
+        metrics = _test_metrics(self.task, self.state.evaluated, self.test) | {
             "train_images": len(self.batches.dataset), "epochs": self.state.position.epoch,
             "seconds": round(self.state.position.seconds, 1), "learned_parameters": self.report.learned,
             "parameters": self.report.learned + self.report.frozen, "digest": self.digest,
@@ -259,25 +261,14 @@ def _measured(run: Run, device: str, data_dir: Path | None) -> Run:
     test = build.test_set(run.recipe, data_dir)
     if run.metrics.get("test_fingerprint") == test.fingerprint:
         return run
-    metrics = run.metrics | _test_metrics(load(run).to(device), test.batches(512, device=device))
+    found = _test_metrics(TASKS[run.recipe.task], load(run).to(device), test.batches(512, device=device))
+    metrics = run.metrics | found
     write_atomic(run.folder / "metrics.json", _json(metrics))
     return replace(run, metrics=metrics)
 
 
-def _test_metrics(model: nn.Module, test: Batches) -> dict[str, Any]:
-    verdicts = _verdicts(model, test)
-    right, count = int(verdicts.sum()), len(verdicts)
-    low, high = wilson(right, count)
-    return {
-        "test_accuracy": right / count, "low": low, "high": high, "test_images": count,
-        "test_fingerprint": test.dataset.fingerprint,
-    }  # fmt: skip
-
-
-def _verdicts(model: nn.Module, batches: Batches) -> torch.Tensor:
-    """Return per test image whether it is classified correctly: bool [N], on the CPU."""
-    with untouched(model):
-        return torch.cat([correct(predict(model, images), targets).cpu() for images, targets in batches])
+def _test_metrics(task: Task, model: nn.Module, test: Batches) -> dict[str, Any]:
+    return task.metrics(task.measure(model, test)) | {"test_fingerprint": test.dataset.fingerprint}
 
 
 def _json(value: object) -> bytes:

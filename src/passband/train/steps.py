@@ -18,10 +18,11 @@ from passband.core.errors import PassbandError
 from passband.core.options import parse_options
 from passband.core.recipe import Part
 from passband.core.registry import Registry
+from passband.tasks import CLASSIFICATION, Task
 from passband.tasks.classification import loss
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""Model, images, targets and the step's number to the loss and the logits."""
+"""Model, images, targets and the step's number to the loss and what the model gave."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ def plain(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tup
     """Learn from the images as they are."""
     logits = model(images)
     return loss(logits, targets), logits
+
+
+def learning(task: Task) -> Step:
+    """Return the step that learns another task than classification."""
+
+    def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        outputs = task.ask(model, images)
+        return task.loss(outputs, images, targets), outputs
+
+    return step
 
 
 def adversarial(attack: Any) -> Step:
@@ -136,17 +147,22 @@ def free(attack: Attack | None, memory: dict[str, Any], *, replays: int = 8, eps
     return Scheme(step, FGSM(eps=eps), replays)
 
 
-def make_scheme(scheme: Part | None, attack: Part | None, memory: dict[str, Any]) -> Scheme:
+def make_scheme(
+    scheme: Part | None, attack: Part | None, memory: dict[str, Any], task: Task = CLASSIFICATION
+) -> Scheme:
     """Make what a recipe's ``scheme`` and ``attack`` name; without a scheme, cross-entropy on the attack's images.
 
     Args:
         scheme: The recipe's, or None.
         attack: The recipe's, or None.
         memory: What the scheme keeps from step to step; part of the checkpoint.
+        task: Another than classification has neither scheme nor attack; a recipe refuses them.
 
     Raises:
         PassbandError: for an unknown scheme, attack or argument.
     """
+    if task is not CLASSIFICATION:
+        return Scheme(learning(task))
     made = None if attack is None else make(attack.name, attack.arguments)
     if getattr(made, "targeted", False):
         raise PassbandError("a training leads away from the labels: an attack towards them would help; drop targeted")
