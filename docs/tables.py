@@ -1,7 +1,7 @@
 """Write the pages' tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
 
-The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (its
-``results.json``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
+The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
+``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
 carlini_wagner, convmixer and mixers.
 """
 
@@ -19,7 +19,7 @@ RESULTS = ROOT / "docs" / "results"
 
 def results_table() -> str:
     """Return accuracy by data and by what learns, over the seeds that were measured, with the claims' verdicts."""
-    document = json.loads((RESULTS / "resnet-depth-small" / "results.json").read_text())
+    document = json.loads((RESULTS / "spatial-mixing" / "resnet-depth" / "results.json").read_text())
     table = document["results"][0]
     columns = [column["name"] for column in table["columns"]]
     rows = [dict(zip(columns, row, strict=True)) for row in table["rows"]]

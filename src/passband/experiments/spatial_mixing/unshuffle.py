@@ -8,8 +8,9 @@ over the test images; Adam at 1e-3 falling along a cosine, batch 128, no augment
 learns in every mode, and the 1×1 stem stays as it was drawn unless everything learns.
 
 At small scale images of 14×14 pixels, 10,000 of them for 8 epochs: a twentieth of the full scale's steps, so the rate
-is 1e-2, at which this paper's other small ConvMixers learn. cifar10-jpeg is not CIFAR-10: every image of it went
-through JPEG, which alters high frequencies. MNIST's and Fashion-MNIST's gray is repeated in three channels, in and out.
+is 1e-2, at which this paper's other small ConvMixers learn. MNIST's and Fashion-MNIST's gray is repeated
+in three channels, in and out. CIFAR-10 is measured at full scale; ``--data cifar10-jpeg`` takes its copy through JPEG,
+which alters high frequencies.
 
 That only *spatial* mixing un-shuffles, as the introduction has it, is no claim: section 4.4 says channels.
 
