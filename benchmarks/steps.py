@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.side_by_side import Pair, compare, parser, show_times, time_rounds
+from passband.models.fast import has_bf16
 
 
 def step_options(description: str) -> argparse.Namespace:
@@ -73,7 +74,7 @@ def compare_precisions(
         rounds: How many are counted.
         note: What the reader must know; the number of images is added.
     """
-    if images.device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+    if images.device.type == "cpu" and not has_bf16():
         images, labels, rounds = images[:2], labels[:2], min(rounds, 2)
     variants = {key: training_step(build(), images, labels, bf16=key == "bf16") for key in ("bf16", "float32")}
     times = time_rounds(variants, rounds)

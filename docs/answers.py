@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged
@@ -29,6 +30,8 @@ PICTURES = 12
 def keep(folder: Path) -> None:
     """Copy an answer's numbers, curves, small maps and first pictures to ``docs/results/PAPER/NAME``."""
     answer = Answer.load(folder)
+    if answer.head["scale"] == "smoke":
+        raise SystemExit(f"{folder} was measured at smoke scale, which judges nothing; give one of small or full scale")
     thinned = [_thinned(result) for result in answer.results]
     Answer(answer.head, thinned, answer.claims).save(RESULTS / answer.head["experiment"])
 
@@ -94,7 +97,13 @@ def _shown(result: Table | Scalar | Gallery, folder: Path) -> list[str]:
         return [f"**{quantity(result.value, result.unit)}**" + (f" [{ends}]" if ends else "")]
     stored = json.loads((folder / "results.json").read_text())["results"]
     pictures = next(one["pictures"] for one in stored if one["name"] == result.name)
-    return [f'<img src="{one["image"]["file"]}" width="96" alt="{one["caption"]}">' for one in pictures]
+    return [f'<img src="{one["image"]["file"]}" width="{_width(one)}" alt="{one["caption"]}">' for one in pictures]
+
+
+def _width(picture: dict[str, Any]) -> int:
+    """Return how wide a picture is shown, in pixels, so that its height is 96."""
+    height, width = picture["image"]["shape"][:2]
+    return round(96 * width / height)
 
 
 def _table(table: Table) -> list[str]:
@@ -125,7 +134,7 @@ def _over_seeds(table: Table) -> tuple[list[Column], list[list[str]]]:
         cells = [_spread([row[index] for row in found], table.columns[index].unit) for index in chosen]
         rows.append([*cells[:2], str(len(found)), *cells[2:]])
     columns = [table.columns[index] for index in chosen]
-    return [*columns[:2], Column(name="seeds"), *columns[2:]], rows
+    return [*columns[:2], Column(name="n"), *columns[2:]], rows
 
 
 def _spread(cells: list[Cell], unit: str) -> str:
@@ -199,7 +208,9 @@ def _file(name: str) -> str:
 
 def main(arguments: list[str]) -> None:
     """Keep the folders that are named, and write all pages."""
-    if arguments[:1] == ["keep"]:
+    if arguments:
+        if arguments[0] != "keep":
+            raise SystemExit(f"give `keep FOLDER ...` or nothing; got {arguments[0]}")
         for folder in arguments[1:]:
             keep(Path(folder))
     files = written()

@@ -86,7 +86,9 @@ def _comparisons(name: str) -> str:
         target, ratio = entry["target"], entry["ratio"]
         reached = "" if target is None else "reached" if ratio["median"] >= target else "missed"
         aim = "" if target is None else f"≥ {target:.2f}"
-        lines.append(f"| {entry['name']} | {_spread_of(ratio)} | {aim} | {reached} |")
+        batch = entry["note"].rpartition(", ")[2]
+        name = entry["name"] + (f" ({batch})" if "bf16" in entry["name"] else "")
+        lines.append(f"| {name} | {_spread_of(ratio)} | {aim} | {reached} |")
     return "\n".join([*lines, "", _made(entries)])
 
 

@@ -317,18 +317,22 @@ def test_reproduce_measures_judges_and_continues(place, capsys, monkeypatch) -> 
 
 
 def test_all_experiments_are_measured_one_after_another(place, capsys, monkeypatch) -> None:
-    monkeypatch.setitem(settings._SEPARABLE, Scale.SMOKE, TINY)
-    names = ["spatial-mixing/width", "spatial-mixing/static-filters"]
+    names = ["spatial-mixing/parameter-counts", "spatial-mixing/envelope-growth"]
     monkeypatch.setattr(catalog, "of_papers", lambda: names)
     code, out, _ = run(capsys, "reproduce", "--all", "--device", "cpu", "--out", "answers")
     assert code == 0 and "2 experiments; in 0 of them a claim fails" in out
     for name in names:
-        answer = Answer.load(place / "answers" / f"{name.replace('/', '-')}-smoke")
-        assert answer.head["command"] == f"passband reproduce {name} --device cpu --out answers"
+        folder = f"answers/{name.replace('/', '-')}-smoke"
+        answer = Answer.load(place / folder)
+        assert answer.head["command"] == f"passband reproduce {name} --device cpu --out {folder}"
 
 
 def test_all_experiments_of_papers_are_found() -> None:
-    assert "quickstart" in catalog.names() and set(catalog.of_papers()) == set(catalog.names()) - {"quickstart"}
+    assert {name.partition("/")[2] for name in catalog.of_papers() if name.startswith("spatial-mixing/")} == {
+        "envelope-growth", "resnet-depth", "static-filters", "width", "convmixer-depth", "training-time",
+        "adversarial", "smoothed-filters", "learned-filters", "unshuffle", "parameter-counts",
+    }  # fmt: skip
+    assert "quickstart" not in catalog.of_papers()
 
 
 def test_a_set_that_is_not_there_is_a_row_that_says_so(place, capsys) -> None:
@@ -351,3 +355,17 @@ def test_the_report_is_made_again_without_torch(place, capsys) -> None:
     subprocess.run([sys.executable, "-c", block, "report", str(folder)], check=True, capture_output=True)
     assert (folder / "report.html").read_text() == before
     assert json.loads((folder / "results.json").read_text())["schema"] == 1
+
+
+def test_a_table_of_few_rows_shows_every_case_and_one_of_many_says_what_it_leaves_out(capsys) -> None:
+    from passband.cli import show
+    from passband.core.results import Column
+
+    columns = (Column(name="case"), *(Column(name=f"measured number {index}") for index in range(9)))
+    few = [(f"everything, learned, {index}", *(1.5,) * 9) for index in range(4)]
+    show.table(Table(name="t", title="t", columns=columns, rows=tuple(few)))
+    printed = capsys.readouterr().out
+    assert "more columns" not in printed and printed.count("everything") == 4
+    show.table(Table(name="t", title="t", columns=columns, rows=tuple(few * 2)))
+    printed = capsys.readouterr().out
+    assert "more columns stand in the report" in printed and printed.count("everything") == 8

@@ -75,7 +75,7 @@ def test_a_margin_that_resampling_never_moves_has_no_interval() -> None:
 def test_what_was_drawn_anew_is_named() -> None:
     claim = Claim("gap", "A beats B.", "paper", lambda rows: _gap(rows), drawn="filters")
     found = judge(claim, rows(80.0), Scale.SMALL, lambda generator: rows(80.0 + generator.random()))
-    assert found.interval == "paired bootstrap over the filters, 1 seed(s)"
+    assert found.interval == "paired bootstrap over the filters, 1 seed, which says nothing of others"
 
 
 def test_one_seed_without_images_stays_undecided() -> None:

@@ -279,26 +279,6 @@ def test_imagenet_is_read_from_its_class_folders(folder: Path, tmp_path: Path) -
     assert np.array_equal(load("imagenet", data_dir=tmp_path, limit=2, size=(8, 8)).images, found.take(2).images)
 
 
-def test_more_of_imagenet_than_memory_holds_is_refused_with_the_bytes_it_takes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.rename(tmp_path / "imagenet")
-    monkeypatch.setattr(catalog, "_memory", lambda: 6 * 8 * 8 * 3 - 1)
-    monkeypatch.setattr(catalog, "read_file", None)  # nothing may be read before
-    with pytest.raises(MissingData) as caught:
-        load("imagenet", "train", data_dir=tmp_path, size=(8, 8))
-    text = str(caught.value)
-    assert "1,152 bytes" in text and "streaming comes with a later version" in text and "\n" not in text
-    assert caught.value.name == "1.152e-06 GB of memory for imagenet"
-    monkeypatch.setattr(catalog, "read_file", decode.read_file)
-    monkeypatch.setattr(catalog, "_memory", lambda: 5 * 8 * 8 * 3)
-    assert len(load("imagenet", "train", data_dir=tmp_path, size=(8, 8), limit=5)) == 5
-
-
-def test_this_machines_memory_is_known() -> None:
-    assert catalog._memory() > 2**28
-
-
 def idx(path: Path, values: np.ndarray) -> None:
     header = bytes([0, 0, 8, values.ndim]) + b"".join(side.to_bytes(4, "big") for side in values.shape)
     path.write_bytes(header + values.tobytes())

@@ -21,7 +21,8 @@ def row(learn: str, depth: int, seed: int, accuracy: float | None, data: str = "
 
 
 def test_a_line_for_each_kind_of_case_and_a_curve_for_each_set() -> None:
-    rows = [row("all", 4, 0, 80.0), row("all", 2, 0, 70.0), row("some", 2, 0, 60.0), row("all", 2, 0, 50.0, "b")]
+    rows = [row("all", 4, 0, 80.0), row("all", 2, 0, 70.0), row("some", 2, 0, 60.0)]
+    rows += [row("all", 2, 0, 50.0, "b"), row("all", 4, 0, 55.0, "b"), row("all", 2, 0, 50.0, "one place alone")]
     first, second = over(rows, DEPTH, ACCURACY, by="learn", name="figure", title="Depth")
     assert (first.name, first.title, second.name) == ("figure.a", "Depth, a", "figure.b")
     assert first.x.values == (2, 4) and first.y.unit == "%"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def covered(*percent: float, case: str = "different, 3×3", suffix: str = "") ->
 def test_coverage_margins_are_the_least_growth_and_the_nearness_of_the_whole_plane() -> None:
     rows = [covered(40.0, 60.0, 61.0, 70.0, 80.0, 85.0, 90.0)]
     assert envelope_growth.least_growth(rows, "different, 3×3") == 1
+    rows[0] |= covered(40.0, 60.0, 61.0, 70.0, 80.0, 85.0, 90.0, suffix=", relative")
     assert envelope_growth.nears(rows, "different, 3×3") == (90 - 40) - (100 - 90)
     claims = {claim.name: claim for claim in envelope_growth.EXPERIMENT.claims}
     rows.append(covered(40.0, 50.0, 50.0, 50.0, 50.0, 50.0, 95.0, case="correlated, 3×3"))
@@ -142,10 +144,10 @@ def test_a_row_of_times_has_its_units_and_its_claims_compare_them(timed: None) -
     mixer = rows["ConvMixer-16/2, spatial layers"]
     assert mixer["learned"] == 2 * (25 * 16 + 16) and mixer["per parameter"] == pytest.approx(3000 / mixer["learned"])
     judged = {claim.name: claim for claim in answer.claims}
-    assert judged["everything longer than channels, ResNet-8"].margin == pytest.approx(100)
-    assert judged["everything longer than spatial, ResNet-8"].margin == pytest.approx(100 / 3)
+    assert judged["everything longer than channels, ResNet-8"].margin == pytest.approx(100 * log(2))
+    assert judged["everything longer than spatial, ResNet-8"].margin == pytest.approx(100 * log(4 / 3))
     dearer = judged["spatial dearer per parameter than everything, ResNet-8"].margin
-    assert dearer == pytest.approx(100 * (3 / spatial["learned"] * whole["learned"] / 4 - 1))
+    assert dearer == pytest.approx(100 * log(3 / spatial["learned"] * whole["learned"] / 4))
     summary = answer["summary"]
     assert isinstance(summary, Table) and len(summary.rows) == 16
     assert summary.rows[0][0] == "ResNet-8, factored, everything" and summary.rows[0][1:4] == pytest.approx((4, 4, 4))

@@ -95,3 +95,10 @@ def test_samples_are_drawn_anew_in_their_own_unit_and_verdicts_in_percent() -> N
     assert psnr.low == pytest.approx(2.0) and psnr.high == pytest.approx(2.0)
     assert share.verdict == "holds" and share.low is not None and share.margin is not None and share.high is not None
     assert 5 < share.low < share.margin < share.high < 50
+
+
+def test_growth_is_that_of_the_least_step_and_restoring_is_against_the_mean_image() -> None:
+    rows = [row("channels", width, 3, psnr) | {"mean image": 12.0} for width, psnr in ((64, 21.0), (16, 18.0))]
+    assert unshuffle.growth([*rows, row("channels", 32, 3, 18.5)], "width") == pytest.approx(0.5)
+    assert unshuffle.growth([*rows, row("channels", 32, 3, 22.0)], "width") == pytest.approx(-1.0)
+    assert unshuffle.restored(rows) == pytest.approx(6.0) and unshuffle.restored(ROWS) is None

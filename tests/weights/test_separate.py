@@ -169,3 +169,13 @@ def test_what_cannot_be_separated_is_named_and_nothing_changes() -> None:
         separate(nn.Conv2d(4, 4, 3))
     with pytest.raises(PassbandError, match="did you mean 'svd'"):
         separate(model, filters="sdv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filters", FITTED)
+def test_a_kernel_that_is_not_finite_is_refused_by_name(filters) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(PassbandError, match="the kernel of '0' holds NaN or infinity"):
+        separate(model, 9, filters)
+    assert type(model[0]) is nn.Conv2d

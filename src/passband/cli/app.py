@@ -32,9 +32,12 @@ def run(arguments: list[str]) -> object:
     return app(arguments, standalone_mode=False)
 
 
-def _command(one: str = "--all") -> str:
+def _command(one: str = "--all", folder: Path | None = None) -> str:
     """Return the command as it was given, or for ``one`` of all experiments, for results to say what makes them."""
-    return shlex.join(["passband", *(one if word == "--all" else word for word in _arguments)])
+    words = [one if word == "--all" else word for word in _arguments]
+    if "--all" in _arguments and "--out" in words:
+        words[words.index("--out") + 1] = str(folder)
+    return shlex.join(["passband", *words])
 
 
 @app.command(short_help="Train, probe and report three networks.")
@@ -189,7 +192,9 @@ def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Pat
 
     experiment = find(name)
     at = Scale(scale)
-    lab = Lab(at, _command(name), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at))
+    lab = Lab(
+        at, _command(name, out), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at)
+    )
     make_folder(out)
     answer = measure(name, experiment, lab, data=data)
     answer.save(out)

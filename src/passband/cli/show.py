@@ -57,7 +57,8 @@ def table(result: Table) -> None:
     heads = [f"{c.name} ({c.unit})" if c.unit and c.unit != "fraction" else c.name for c in result.columns]
     cells = [[number(cell, c.unit) for cell, c in zip(row, result.columns, strict=True)] for row in result.rows]
     grid = Grid(title=_plain(result.title), title_justify="left")
-    if len(heads) > 6 and len(cells) <= 4:
+    turned = len(heads) > 6 and len(cells) <= 4
+    if turned:
         lines = [[head, *column] for head, *column in zip(heads, *cells, strict=True)]
         heads, cells = lines[0], lines[1:]
         right = [False] + [True] * (len(heads) - 1)
@@ -65,7 +66,7 @@ def table(result: Table) -> None:
         right = [
             all(isinstance(row[i], int | float) or row[i] is None for row in result.rows) for i in range(len(heads))
         ]
-    shown = _fitting(heads, cells)
+    shown = len(heads) if turned else _fitting(heads, cells)
     for head, side in list(zip(heads, right, strict=True))[:shown]:
         grid.add_column(_plain(head), justify="right" if side else "left", overflow="fold")
     for row in cells:

@@ -125,5 +125,6 @@ def _interval(
         # A margin of columns that were not drawn anew is the same in every draw: that says nothing of its spread.
         if draws and min(draws) < max(draws):
             low, high = np.quantile(draws, [0.025, 0.975])
-            return float(low), float(high), f"paired bootstrap over the {claim.drawn}, {len(margins)} seed(s)"
+            of = f"{len(margins)} seed{'s' if len(margins) > 1 else ''}, which says nothing of others"
+            return float(low), float(high), f"paired bootstrap over the {claim.drawn}, {of}"
     return None, None, "no interval: fewer than three seeds and no per-sample verdicts that vary"

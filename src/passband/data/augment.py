@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from passband.data.dataset import ImageSet, as_floats
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Takes images [B, H, W, C], uint8 or floating, and a source of randomness; returns images like them."""
+
+_POLICY = re.compile(r"rand(-(m|n|p|mstd|mmax|inc)\d[\d.]*|-t\w+)*")
+"""What timm reads of a RandAugment policy."""
 
 AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation")
 
@@ -117,6 +121,9 @@ def timm_randaugment(
         return change
 
     try:
+        # timm passes over a section without a number, such as the m of rand-m.
+        if not _POLICY.fullmatch(policy):
+            raise ValueError(policy)
         made(32)
     except (AssertionError, ValueError, KeyError):
         raise PassbandError(f"timm reads no policy '{policy}'; it begins with rand-, as rand-m9-mstd0.5-inc1") from None

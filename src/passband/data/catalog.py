@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -75,7 +74,7 @@ def load(
     if name == "cifar10-jpeg":
         return _files(name, _cifar10_jpeg(root, split), fitting, chosen, skip_bad, name, (JPEG_NOTE,))
     if name == "imagenet":
-        return _files(name, _imagenet(root, split, fitting, limit), fitting, chosen, skip_bad, name)
+        return _files(name, _imagenet(root, split), fitting, chosen, skip_bad, name)
     if name == "photos":
         return _fit(photos(split), fitting, chosen)
     if name in READERS:
@@ -116,7 +115,7 @@ def _cifar10_jpeg(root: Path, split: Split) -> Listing:
     return list_classes(root / "cifar10-jpeg", split)
 
 
-def _imagenet(root: Path, split: Split, fitting: Fitting, limit: int | None) -> Listing:
+def _imagenet(root: Path, split: Split) -> Listing:
     if not (root / "imagenet").is_dir():
         raise MissingData(
             "imagenet",
@@ -124,35 +123,7 @@ def _imagenet(root: Path, split: Split, fitting: Fitting, limit: int | None) -> 
             "imagenet/train/CLASS/ and imagenet/val/CLASS/ there, or name another folder with --data-dir or "
             "PASSBAND_DATA",
         )
-    listing = list_classes(root / "imagenet", split)
-    count = len(listing.files)
-    _check_memory("imagenet", split, count if limit is None else min(limit, count), fitting)
-    return listing
-
-
-def _check_memory(name: str, split: Split, count: int, fitting: Fitting) -> None:
-    """Refuse more images than this machine could hold; a set lies in memory as a whole.
-
-    Raises:
-        MissingData: naming the bytes that it takes and those that there are.
-    """
-    if fitting.size is None:
-        return
-    height, width = fitting.size
-    needed, there = count * height * width * 3, _memory()
-    if needed > there:
-        gigabytes = f"{needed / 1e9:,.4g} GB of memory"
-        raise MissingData(
-            f"{gigabytes} for {name}",
-            f"{name} ({split}, {count:,} images at {height}x{width}) takes {needed:,} bytes as a whole, {gigabytes}, "
-            f"and this machine has {there / 1e9:,.4g} GB; streaming comes with a later version: until then take a "
-            "smaller size, or in a probe fewer images with --limit",
-        )
-
-
-def _memory() -> int:
-    """Return the bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return list_classes(root / "imagenet", split)
 
 
 def _fit(whole: ImageSet, fitting: Fitting, chosen: Chosen) -> ImageSet:

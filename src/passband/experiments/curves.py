@@ -34,11 +34,11 @@ def over(rows: Rows, x: Column, y: Column, *, by: str, name: str, title: str) ->
         title: A line for people, likewise.
 
     Returns:
-        One curve for each data set, none where nothing was measured. A value is the mean over seeds, with Student's
-        95% interval where there are three or more.
+        One curve for each data set, none where fewer than two places were measured. A value is the mean over seeds,
+        with Student's 95% interval where there are three or more.
     """
     points = (_point(row, row.get(x.name), row.get(y.name), by) for row in rows)
-    return _curves(points, x, y, name, title)
+    return tuple(curve for curve in _curves(points, x, y, name, title) if len(curve.x.values) > 1)
 
 
 def across(
@@ -96,7 +96,7 @@ def _curve(points: list[_Point], x: Column, y: Column, name: str, title: str) ->
     return Curve(
         name=name,
         title=title,
-        notes=("Means over seeds; Student's 95% interval where there are three or more.",) if several else (),
+        notes=("Means; Student's 95% interval where there are three or more.",) if several else (),
         x=Axis(name=x.name, unit=x.unit, values=tuple(places)),
         y=Axis(name=y.name, unit=y.unit),
         series=series,

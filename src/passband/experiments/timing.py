@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from statistics import median
 from typing import Literal
 
@@ -53,12 +55,21 @@ def step_seconds(recipes: Mapping[str, Recipe], lab: Lab, rounds: int = 7) -> di
 
 def step_rounds(recipes: Mapping[str, Recipe], lab: Lab, rounds: int = 7) -> dict[str, list[float]]:
     """Return :func:`step_seconds` round by round: in each, every recipe takes one step."""
-    identity = {"recipes": {name: _same_step(recipe) for name, recipe in recipes.items()}, "rounds": rounds}
+    same = {name: _same_step(recipe) for name, recipe in recipes.items()}
+    identity = {"recipes": same, "rounds": rounds, "code": _code()}
 
     def make() -> dict[str, list[float]]:
         return interleaved({name: training_step(recipe, lab.device) for name, recipe in recipes.items()}, rounds)
 
     return lab.kept("steps", identity, make)
+
+
+@cache
+def _code() -> str:
+    """Hash the code whose time is taken: the networks and what is frozen in them."""
+    root = files("passband")
+    sources = [one for room in ("models", "weights") for one in (root / room).iterdir() if one.name.endswith(".py")]
+    return hashlib.sha256(b"".join(one.read_bytes() for one in sorted(sources, key=str))).hexdigest()
 
 
 def _same_step(recipe: Recipe) -> str:
@@ -212,7 +223,7 @@ def layer_rounds(recipe: Recipe, lab: Lab, rounds: int = 7) -> dict[str, list[fl
             sums[what] = [whole + count * one for whole, one in zip(sums[what], seconds, strict=True)]
         return sums
 
-    return lab.kept("layers", {"recipe": _same_step(recipe), "rounds": rounds}, make)
+    return lab.kept("layers", {"recipe": _same_step(recipe), "rounds": rounds, "code": _code()}, make)
 
 
 def layers(recipe: Recipe, device: str) -> list[Layer]:

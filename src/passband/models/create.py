@@ -216,7 +216,8 @@ def _answer(name: str, origin: Origin, channels: int, size: tuple[int, int]) -> 
 def _count_classes(name: str, logits: Any) -> int:
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         raise PassbandError(
-            f"'{name}' gives {_came(logits)} for one image; a classifier gives logits [1, classes], classes 2 or more"
+            f"'{name}' gives {_came(logits)} for one image; a classifier gives logits [1, classes], classes 2 or more; "
+            "a network that gives images is trained with task=unshuffle"
         )
     return int(logits.shape[1])
 

@@ -85,7 +85,7 @@ def fast(
         network.compile()
     if compile or precision == "bf16":
         how["difference"] = _difference(module, sample, expected)
-    if precision == "bf16" and sample.device.type == "cpu" and not _has_bf16():
+    if precision == "bf16" and sample.device.type == "cpu" and not has_bf16():
         how["precision_note"] = "this processor has no bf16 instructions: float32 is faster"
     return Fast(module, how | {"precision": precision, "compiled": compile})
 
@@ -144,7 +144,7 @@ def _network(model: nn.Module, sample: Tensor, expected: Tensor, folding: bool) 
     return network, how | _laid_out(network, sample, expected)
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Tell whether oneDNN, which convolves on CPUs, computes in bf16 here; else torch's plain loops do."""
     onednn: Any = torch.ops.mkldnn
     return torch.backends.mkldnn.is_available() and bool(onednn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]

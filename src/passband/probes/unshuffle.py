@@ -70,7 +70,7 @@ def unshuffle(model: nn.Module, batches: Batches, *, permutation: int = 0, examp
 
 
 def _mean_image(batches: Batches) -> Tensor:
-    whole = torch.stack([images.double().sum(0) for images, _ in batches]).sum(0)
+    whole = torch.stack([images.cpu().double().sum(0) for images, _ in batches]).sum(0)
     return (whole / batches.count).float()
 
 

@@ -137,7 +137,7 @@ def describe(asked: Subject, batches: Batches) -> dict[str, Any]:
         "mean and std": _normalization(spec),
         "data": batches.dataset.name,
         "images": batches.count,
-        "measured": batches.measure if spec.classes else "images out",
+        **({"measured": batches.measure} if spec.classes else {}),
         "notes": list(batches.dataset.notes),
     }
 

@@ -95,7 +95,7 @@ def psnr(
 
     An image that is restored exactly has 144.5 dB: float32 pixels tell no smaller error apart.
     """
-    error = (restored.float() - images).double().square().mean((1, 2, 3))
+    error = (restored.float() - images).cpu().double().square().mean((1, 2, 3))
     return -10 * error.clamp_min(SMALLEST).log10()
 
 

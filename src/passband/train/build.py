@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
     """Return all training images that a recipe's ``data`` names, before any part, view or shuffle."""
     size = (recipe.data.size, recipe.data.size)
     dataset = catalog.load(recipe.data.name, "train", size=size, data_dir=data_dir)
+    if dataset.labels is None and TASKS[recipe.task].gives == "images":
+        # Nobody reads them: the images are their own targets.
+        return replace(dataset, labels=np.zeros(len(dataset), np.int64), class_names=("image",))
     if dataset.labels is None:
         raise PassbandError(f"training needs labels, and {recipe.data.name} has none; use a folder: with class folders")
     return dataset

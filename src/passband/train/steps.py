@@ -19,7 +19,6 @@ from passband.core.options import parse_options
 from passband.core.recipe import Part
 from passband.core.registry import Registry
 from passband.tasks import CLASSIFICATION, Task
-from passband.tasks.classification import loss
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Model, images, targets and the step's number to the loss and what the model gave."""
@@ -44,20 +43,18 @@ SCHEMES: Registry[Callable[..., Scheme]] = Registry("scheme")
 """Functions of the recipe's attack (or None) and of what a scheme keeps from step to step; options by keyword."""
 
 
-def plain(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Learn from the images as they are."""
-    logits = model(images)
-    return loss(logits, targets), logits
-
-
 def learning(task: Task) -> Step:
-    """Return the step that learns another task than classification."""
+    """Return the step that learns a task from the images as they are."""
 
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
         outputs = task.ask(model, images)
         return task.loss(outputs, images, targets), outputs
 
     return step
+
+
+plain = learning(CLASSIFICATION)
+"""Learn to classify images as they are."""
 
 
 def adversarial(attack: Any) -> Step:

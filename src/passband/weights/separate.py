@@ -52,8 +52,10 @@ def separate(model: nn.Module, multiplier: int | None = 9, filters: Filters = "r
     ``random`` draws both of its layers anew, as for training from the start. The others keep what was trained as
     well as ``multiplier`` filters an input channel can: ``least-squares`` draws the filters and fits the pointwise
     weights to the kernels, ``svd`` takes the best filters there are (each input channel's truncated singular value
-    decomposition) and is never worse. From k² filters on both are exact, and ``svd`` from as many as the layer has
-    outputs; ``svd``'s filters beyond are drawn and weigh nothing.
+    decomposition) and is never worse. From k² filters on ``svd`` is exact to rounding, ``least-squares`` to rounding
+    times the condition of the filters that were drawn (1e-4 of a kernel in float32); ``svd`` also from as many as the
+    layer has outputs, and its filters beyond are drawn and weigh nothing. A convolution of a single input channel is
+    depthwise as it is, and stays.
 
     **Source**: spatial-mixing, section 3 (a ResNet whose convolutions all become separable, depth multiplier
     9). **Differs**: the fits are ours.
@@ -68,8 +70,8 @@ def separate(model: nn.Module, multiplier: int | None = 9, filters: Filters = "r
 
     Raises:
         PassbandError: when nothing matches, and for a convolution that has no separable form here (grouped,
-            dilated, oblong, padded otherwise than with zeros, or of a class with a forward of its own); the
-            model is then unchanged.
+            dilated, oblong, padded otherwise than with zeros, or of a class with a forward of its own), or whose
+            kernel to be fitted is not finite; the model is then unchanged.
     """
     if filters not in get_args(Filters):
         raise unknown("source of filters", filters, get_args(Filters))
@@ -83,7 +85,7 @@ def separate(model: nn.Module, multiplier: int | None = 9, filters: Filters = "r
         assert isinstance(module, nn.Conv2d)
         if module not in new:  # a convolution that stands in two places stays one
             new[module] = _separable(name, module, multiplier)
-            errors[name] = _fit(new[module], module, filters)
+            errors[name] = _fit(name, new[module], module, filters)
     for name, module in places:
         parent, _, child = name.rpartition(".")
         setattr(inner.get_submodule(parent), child, new[module])
@@ -94,10 +96,12 @@ def _is_dense(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and not is_depthwise(module)
 
 
-def _fit(new: SeparableConv2d, old: nn.Conv2d, filters: Filters) -> float | None:
+def _fit(name: str, new: SeparableConv2d, old: nn.Conv2d, filters: Filters) -> float | None:
     """Give a separable convolution the kernels of a dense one, as near as it comes, and return how near that is."""
     if filters == "random":
         return None
+    if not bool(old.weight.isfinite().all()):
+        raise PassbandError(f"the kernel of '{name}' holds NaN or infinity: load other weights, or filters='random'")
     drawn = new.depthwise.weight.detach().view(new.in_channels, new.multiplier, *new.depthwise.kernel_size)
     if filters == "svd":
         best, weights = best_filters(old.weight, new.multiplier)

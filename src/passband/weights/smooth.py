@@ -15,7 +15,7 @@ from passband.weights.depthwise import depthwise_convolutions
 def smooth(model: nn.Module, sigma: float = 1.0, keep_norm: bool = True) -> None:
     """Blur every depthwise kernel with a Gaussian, with zeros outside the kernel.
 
-    **Source**: spatial-mixing, section 4.2 (smoothed frozen filters). **Differs**: the paper leaves σ,
+    **Source**: spatial-mixing, section 4.3.3 (workshop paper), 4.3 (arXiv). **Differs**: the paper leaves σ,
     boundary and scale open; each kernel keeps its L2 norm here unless told otherwise.
 
     Args:

@@ -127,8 +127,12 @@ def least_growth(rows: Rows, case: str) -> float | None:
 
 
 def nears(rows: Rows, case: str) -> float | None:
-    """Return how much nearer the largest bank comes to the whole plane than to what one filter covers, in points."""
-    grown, reached = _growth(rows, case, 1, COUNTS[-1]), value(rows, case, _column(COUNTS[-1]))
+    """Return how much nearer the largest bank comes to the whole plane than to what one filter covers, in points.
+
+    By the relative measure: above the rms of one filter, 64 of any kind cover nearly all.
+    """
+    grown = _growth(rows, case, 1, COUNTS[-1], relative=True)
+    reached = value(rows, case, _column(COUNTS[-1], relative=True))
     return None if grown is None or reached is None else grown - (100 - reached)
 
 

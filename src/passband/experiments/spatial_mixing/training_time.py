@@ -21,6 +21,7 @@ runs it, and its interval is over rounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ from passband.core.scale import Scale
 from passband.experiments.curves import over
 from passband.experiments.margins import value
 from passband.experiments.protocol import Case, Experiment, Measured
+from passband.experiments.spatial_mixing import convmixer_depth
 from passband.experiments.spatial_mixing.settings import LEARN, mixer, separable
 from passband.experiments.timing import layer_rounds, model_of, step_rounds
 from passband.sweeps.lab import Lab
@@ -94,7 +96,7 @@ NETWORKS = {
     ),
     Scale.FULL: (
         *(Network("ResNet", depth, Scale.FULL) for depth in (1, 2, 3, 5, 7, 9)),
-        *(Network("ConvMixer", depth, Scale.FULL) for depth in (2, 4, 8, 16)),
+        *(Network("ConvMixer", depth, Scale.FULL) for depth in convmixer_depth.DEPTHS[Scale.FULL]),
     ),
 }
 
@@ -156,9 +158,12 @@ def _weights(network: Network, path: str, kind: str) -> int:
 
 
 def more(rows: Rows, case: str, than: str, column: str) -> float | None:
-    """Return by how much of the other's a case's number is larger, in percent."""
+    """Return by how much a case's number is larger than another's: 100 · ln of their ratio, which is near percent.
+
+    A logarithm takes a disturbed round of either alike.
+    """
     left, right = value(rows, case, column), value(rows, than, column)
-    return None if left is None or right is None else 100 * (left / right - 1)
+    return None if left is None or right is None else 100 * math.log(left / right)
 
 
 def _claim(network: str, path: str, name: str, sentence: str, place: str, compared: tuple[str, str, str]) -> Claim:
@@ -199,7 +204,8 @@ _MIXER: Mapping[str, tuple[str, tuple[str, str, str]]] = {
         ("spatial", "channels", "step"),
     ),
     "spatial layers take more of the training": (
-        "A much larger portion of the train time is taken up by the spatial mixing parameters than the channel ones.",
+        "A much larger portion of the train time is taken up by the spatial mixing parameters than the channel ones: "
+        "here by their weight gradients.",
         ("spatial layers", "channel layers", "weight gradient"),
     ),
 }  # fmt: skip

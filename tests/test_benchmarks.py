@@ -1,0 +1,27 @@
+"""What the benchmarks compare is equal: their own check of it, on small images."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find the benchmarks, which are no part of the package."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    torch.manual_seed(0)
+
+
+def test_ours_and_theirs_agree_whatever_a_conv_mixer_learns(benchmarks: None) -> None:
+    assert 0 <= importlib.import_module("benchmarks.convmixer").assert_agreement() < 1e-9
+
+
+def test_the_composed_network_and_its_two_convolutions_agree(benchmarks: None) -> None:
+    images, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 2])
+    assert 0 <= importlib.import_module("benchmarks.separable").assert_agreement(images, labels) < 1e-9
