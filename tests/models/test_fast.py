@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
 from passband.models.create import create
-from passband.models.fast import TOLERANCE, _has_bf16, fast
+from passband.models.fast import TOLERANCE, fast, has_bf16
 
 
 def _stirred(model: nn.Module) -> nn.Module:
@@ -160,7 +160,7 @@ def test_bf16_differs_and_gives_float32() -> None:
     images = _images(2)
     exact, rough = fast(_stirred(model), images), fast(model, images, precision="bf16")
     assert rough.how["precision"] == "bf16" and rough.how["folded"] == 7
-    assert ("precision_note" in rough.how) != _has_bf16()
+    assert ("precision_note" in rough.how) != has_bf16()
     assert 1e-4 < float(rough.how["difference"]) < 0.1
     logits = rough.module(images)
     assert logits.dtype == torch.float32
