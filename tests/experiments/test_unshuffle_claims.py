@@ -62,14 +62,6 @@ def test_each_scale_varies_one_thing_at_a_time_and_shows_its_center_first(scale:
     assert all(unshuffle.recipe(scale, case).task == "unshuffle" for case in cases)
 
 
-def test_one_sets_small_trainings_begin_with_the_centers() -> None:
-    found = unshuffle.small_recipes("fashion-mnist")
-    assert len(found) == 18 and {recipe.data.name for recipe in found} == {"fashion-mnist"}
-    center = {"width": 32, "depth": 4, "kernel": 5}
-    assert [recipe.learn for recipe in found[:3]] == ["all", "channels", "spatial"]
-    assert all(recipe.model.arguments == center and not recipe.augment for recipe in found[:3])
-
-
 def test_samples_are_drawn_anew_in_their_own_unit_and_verdicts_in_percent() -> None:
     scores = np.random.default_rng(0).normal(20.0, 3.0, 400)
 
