@@ -16,7 +16,7 @@ from typing import Any
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged
-from passband.core.results import Cell, Column, Curve, Gallery, Map, Result, Scalar, Table
+from passband.core.results import Cell, Column, Curve, Gallery, Map, Result, Scalar, Table, row_dicts
 from passband.core.store import write_atomic
 from passband.reports.drawing import drawing
 from passband.reports.heatmap import reduced
@@ -198,8 +198,8 @@ def _index(paper: str, answers: list[Answer]) -> str:
 def _sets(answer: Answer) -> str:
     table = answer["table"]
     assert isinstance(table, Table)
-    place = [c.name for c in table.columns].index("data")
-    return ", ".join(dict.fromkeys(str(row[place]) for row in table.rows if row[place])) or "none"
+    rows = [row for row in row_dicts(table) if row.get("data") and not row.get("note")]
+    return ", ".join(dict.fromkeys(str(row["data"]) for row in rows)) or "none"
 
 
 def _file(name: str) -> str:
