@@ -30,11 +30,12 @@ from torch import Tensor, nn
 
 from benchmarks.model_calls import Calls, watched
 from benchmarks.rival_attacks import LEARNING_RATE, RIVALS, STEPS, Standing, present
-from benchmarks.side_by_side import Pair, compare, parser, report, time_rounds
+from benchmarks.side_by_side import Pair, compare, parser, report
 from passband.attacks.evaluate import RobustAccuracy, robust_accuracy
 from passband.attacks.registry import Attack, make
 from passband.core.recipe import Recipe
 from passband.data import catalog
+from passband.experiments.timing import interleaved
 from passband.models.create import create
 from passband.train.device import hardware_class, torch_device
 
@@ -180,7 +181,7 @@ def compare_one(
     variants[OURS] = lambda: measured.append(
         subject.ours(setting, setting.verdict, setting.precision, seed=len(measured))
     )
-    times = time_rounds(variants, rounds, budget=budget)
+    times = interleaved(variants, rounds, budget=budget)
     first, count = measured[0], len(subject.images)
     standing = {OURS: [int(one.correct.sum()) for one in measured]}
     # What the model gets wrong untouched has fallen by our reading, even where an attack leads it to the label.

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Pair, compare, report, show_times, time_rounds
-from benchmarks.steps import channels_last, compare_precisions, place, step_options, training_step
+from benchmarks.side_by_side import Pair, compare, report, show_times
+from benchmarks.steps import channels_last, compare_precisions, difference, place, step_options, training_step
+from passband.experiments.timing import interleaved
 from passband.models.conv_mixer import ConvMixer
 from passband.models.layers import DepthwiseConv2d
 from passband.weights.learn import What, learn
@@ -82,18 +83,12 @@ def assert_agreement() -> float:
             model.zero_grad()
             outputs.append(model(images))
             F.cross_entropy(outputs[-1], labels).backward()
-        worst = max(worst, _difference("output", outputs[0].detach(), outputs[1].detach()))
+        worst = max(worst, difference("output", outputs[0].detach(), outputs[1].detach()))
         for (name, our), their in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             assert (our.grad is None) == (their.grad is None) == (not our.requires_grad), name
             if our.grad is not None and their.grad is not None:
-                worst = max(worst, _difference(name, our.grad, their.grad))
+                worst = max(worst, difference(name, our.grad, their.grad))
     return worst
-
-
-def _difference(name: str, our: Tensor, their: Tensor) -> float:
-    relative = float((our - their).abs().max() / their.abs().max())
-    assert relative < 1e-9, f"{name} differs by {relative:.1e} of its largest value"
-    return relative
 
 
 def variants(images: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
@@ -114,7 +109,7 @@ def variants(images: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
 
 def compare_steps(images: Tensor, labels: Tensor, rounds: int, note: str) -> list[dict[str, Any]]:
     """Time one training step of each variant."""
-    times = time_rounds(variants(images, labels), rounds)
+    times = interleaved(variants(images, labels), rounds)
     show_times("one training step", times, 1000, "ms")
     pairs = (Pair(f"ConvMixer step: {our}, against {their}", our, their, target, note) for our, their, target in PAIRS)
     return [compare(pair, times, "s") for pair in pairs]

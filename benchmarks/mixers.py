@@ -14,8 +14,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Pair, compare, report, show_times, time_rounds
+from benchmarks.side_by_side import Pair, compare, report, show_times
 from benchmarks.steps import channels_last, place, step_options, training_step
+from passband.experiments.timing import interleaved
 from passband.weights.learn import LearnReport, What, learn
 
 SIZED = ("vit", "mixer")
@@ -49,7 +50,7 @@ def compare_model(name: str, images: Tensor, labels: Tensor, rounds: int, note: 
         said[what] = learn(copied, what)
         print(f"{name}: {said[what]}")
         steps[what] = training_step(channels_last(copied), last, labels)
-    times = time_rounds(steps, rounds)
+    times = interleaved(steps, rounds)
     show_times(f"{name}, one training step", times, 1000, "ms")
     return [
         compare(Pair(f"{name}, {what} learned, against all learned", what, "all", None, note), times, "s")

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Pair, compare, report, show_times, time_rounds
-from benchmarks.steps import channels_last, compare_precisions, place, step_options, training_step
+from benchmarks.side_by_side import Pair, compare, report, show_times
+from benchmarks.steps import channels_last, compare_precisions, difference, place, step_options, training_step
+from passband.experiments.timing import interleaved
 from passband.models.cifar_resnet import CifarResNet
 from passband.models.layers import SeparableConv2d
 from passband.models.preactivation import PreActivationResNet
@@ -81,17 +82,11 @@ def assert_agreement(images: Tensor, labels: Tensor) -> float:
     for model in (ours, theirs):
         outputs.append(model(images.double()))
         F.cross_entropy(outputs[-1], labels).backward()
-    worst = _difference("output", outputs[0].detach(), outputs[1].detach())
+    worst = difference("output", outputs[0].detach(), outputs[1].detach())
     for (name, our), their in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert our.grad is not None and their.grad is not None
-        worst = max(worst, _difference(name, our.grad, their.grad))
+        worst = max(worst, difference(name, our.grad, their.grad))
     return worst
-
-
-def _difference(name: str, our: Tensor, their: Tensor) -> float:
-    relative = float((our - their).abs().max() / their.abs().max())
-    assert relative < 1e-9, f"{name} differs by {relative:.1e} of its largest value"
-    return relative
 
 
 def variants(learn: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
@@ -115,7 +110,7 @@ def variants(learn: str, images: Tensor, labels: Tensor) -> dict[str, Callable[[
 
 def compare_steps(learn: str, images: Tensor, labels: Tensor, rounds: int) -> list[dict[str, Any]]:
     """Time one training step of each variant."""
-    times = time_rounds(variants(learn, images, labels), rounds)
+    times = interleaved(variants(learn, images, labels), rounds)
     show_times(f"one training step, {learn} learned", times, 1000, "ms")
     name = f"separable step, {learn} learned"
     note = f"{about(images)}, batch {len(images)}"
@@ -131,7 +126,7 @@ def compare_modes(images: Tensor, labels: Tensor, rounds: int) -> list[dict[str,
     """Time ours by what learns: the dense kernel's gradient is needed in every mode, so freezing saves nothing."""
     last = images.contiguous(memory_format=torch.channels_last)
     models = {learn: SeparableResNet(DEPTH, WIDTH, MULTIPLIER).to(images.device) for learn in LEARN}
-    times = time_rounds(
+    times = interleaved(
         {learn: training_step(freeze(channels_last(m), learn), last, labels) for learn, m in models.items()}, rounds
     )
     show_times("one training step of ours, by what learns", times, 1000, "ms")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,35 +48,6 @@ def parser(description: str) -> argparse.ArgumentParser:
 def options(description: str) -> argparse.Namespace:
     """Read ``--json FILE``, ``--quick`` and ``--threads N`` from the command line."""
     return parser(description).parse_args()
-
-
-def time_rounds(
-    variants: Mapping[str, Callable[[], object]], rounds: int, seed: int = 0, budget: float = math.inf
-) -> dict[str, list[float]]:
-    """Run every variant once per round, in an order drawn anew each round, after one round that is not counted.
-
-    Args:
-        variants: What is run, by name.
-        rounds: How many are counted.
-        seed: Of the orders.
-        budget: Seconds after which no round begins; a first round that used them up is counted.
-
-    Returns:
-        Seconds per variant, one number a round.
-    """
-    order = list(variants)
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    chance = random.Random(seed)
-    begin = time.perf_counter()
-    for count in range(rounds + 1):
-        if count and time.perf_counter() - begin > budget:
-            break
-        chance.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            variants[name]()
-            times[name].append(time.perf_counter() - start)
-    return {name: values[1:] or values for name, values in times.items()}
 
 
 def compare(pair: Pair, measured: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:

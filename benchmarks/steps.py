@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import Pair, compare, parser, show_times, time_rounds
+from benchmarks.side_by_side import Pair, compare, parser, show_times
+from passband.experiments.timing import interleaved
 from passband.models.fast import has_bf16
 
 
@@ -58,6 +59,17 @@ def training_step(model: nn.Module, images: Tensor, labels: Tensor, bf16: bool =
     return step
 
 
+def difference(name: str, our: Tensor, their: Tensor) -> float:
+    """Return the largest difference, relative to the largest value.
+
+    Raises:
+        AssertionError: when it is more than rounding in float64.
+    """
+    relative = float((our - their).abs().max() / their.abs().max())
+    assert relative < 1e-9, f"{name} differs by {relative:.1e} of its largest value"
+    return relative
+
+
 def compare_precisions(
     name: str, build: Callable[[], nn.Module], images: Tensor, labels: Tensor, rounds: int, note: str
 ) -> dict[str, Any]:
@@ -77,6 +89,6 @@ def compare_precisions(
     if images.device.type == "cpu" and not has_bf16():
         images, labels, rounds = images[:2], labels[:2], min(rounds, 2)
     variants = {key: training_step(build(), images, labels, bf16=key == "bf16") for key in ("bf16", "float32")}
-    times = time_rounds(variants, rounds)
+    times = interleaved(variants, rounds)
     show_times(f"{name}, {len(images)} images", times, 1000, "ms")
     return compare(Pair(name, "bf16", "float32", None, f"{note}, batch {len(images)}"), times, "s")

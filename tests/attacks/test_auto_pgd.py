@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passband.attacks.auto_pgd import APGD, APGDT, checkpoints, logit_ratio, targeted_logit_ratio
+from passband.attacks.auto_pgd import APGD, APGDT, checkpoints
 from passband.attacks.gradient_length import PGDL2
 from passband.attacks.gradient_sign import PGD
+from passband.attacks.logit_ratio import logit_ratio, targeted_logit_ratio
 from passband.attacks.search import Rows, asked, begun
 from passband.attacks.threat import threat_of
 from passband.core.band import Band

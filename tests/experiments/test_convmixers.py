@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from passband.core.recipe import Recipe
 from passband.core.scale import Scale
@@ -14,6 +15,7 @@ from passband.experiments.spatial_mixing import convmixer_depth, learned_filters
 from passband.experiments.spatial_mixing.settings import LEARN, mixer
 from passband.experiments.timing import model_of
 from passband.probes.banks import filter_banks
+from passband.weights.smooth import blurred
 
 
 class Asked(Exception):
@@ -122,3 +124,12 @@ def test_gains_of_learned_filters_are_means_over_layers() -> None:
     # Of the learned layers alone: 60 covers 20 points more than half and 10 more than the others, 80 covers 60 and 30.
     assert learned_filters.focus(rows) == (10 + 30) / 2 and learned_filters.focus(rows[2:]) is None
     assert learned_filters.gain(rows[:3], "low covered") is None and learned_filters.gain([], "low covered") is None
+
+
+def test_smoothing_changes_the_response_to_a_constant_as_the_docstring_says() -> None:
+    kernels = torch.rand(4096, 1, 7, 7, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    drawn, restored, lost = (
+        float(bank.sum((1, 2, 3)).square().mean().sqrt())
+        for bank in (kernels, blurred(kernels, 1.0), blurred(kernels, 1.0, keep_norm=False))
+    )
+    assert restored / drawn == pytest.approx(2.9, abs=0.1) and lost / drawn == pytest.approx(0.8, abs=0.05)

@@ -141,3 +141,9 @@ def test_layer_times_count_alike_layers_as_often_as_they_occur(lab: Lab, monkeyp
     composed = timing.layer_rounds(separable("composed"), lab, 2)
     assert composed["composed weight gradient"] == composed["spatial weight gradient"] == [7, 14]
     assert composed["composed input gradient"] == [6, 12] and "spatial forward" not in composed
+
+
+def test_a_first_round_that_used_up_the_budget_is_counted() -> None:
+    calls: list[str] = []
+    found = timing.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 5, budget=0.0)
+    assert sorted(calls) == ["a", "b"] and [len(seconds) for seconds in found.values()] == [1, 1]

@@ -7,11 +7,11 @@ from functools import cache
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from passband.attacks.chance import fork, normal, uniform
+from passband.attacks.logit_ratio import check_classes, logit_ratio, picked, targeted_logit_ratio
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
 from passband.attacks.threat import Images, Keys, Norm, Threat, threat_of
@@ -149,31 +149,6 @@ class APGDT:
         return replace(self, eps=eps)
 
 
-def logit_ratio(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Return the DLR: how far the best other logit lies above the label's, over the largest less the third.
-
-    **Source**: Croce and Hein (2020), section 4.
-    """
-    (first, second, third), places = _largest(logits, 3)
-    other = torch.where(places[0] == labels, second, first)
-    return (other - _picked(logits, labels)) / (first - third + FLOOR)
-
-
-def targeted_logit_ratio(
-    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], goals: Int[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
-    """Return the targeted DLR: how far the goal's logit lies above the label's, over a spread of the largest four.
-
-    **Source**: Croce and Hein (2020), section 4, the targeted version.
-    """
-    (first, _, third, fourth), _ = _largest(logits, 4)
-    return (_picked(logits, goals) - _picked(logits, labels)) / (first - (third + fourth) / 2 + FLOOR)
-
-
-FLOOR = 1e-12
-"""Keeps 0/0 out of a ratio where the largest logits are all equal; as the authors' code has it."""
-
-
 @cache
 def checkpoints(steps: int) -> tuple[int, ...]:
     """Return after which steps the step size is looked at: the paper's ⌈p_j · steps⌉, each once.
@@ -233,7 +208,7 @@ class _Ascent:
     def begin(self, rows: Rows) -> None:
         """Choose the goals and the first start."""
         if self.needs_clean:
-            classes = _check_classes(rows.clean, 4)
+            classes = check_classes(rows.clean, 4)
             check_targets(rows.labels, classes)
             others = rows.clean.scatter(1, rows.labels[:, None], float("-inf"))
             if self.targeted:
@@ -261,7 +236,7 @@ class _Ascent:
         if not self.needs_clean:
             return logit_ratio(logits, rows.labels)
         turn = rows.step // (self.period * self.attack.n_restarts)
-        return targeted_logit_ratio(logits, rows.memory["away"], _picked(rows.memory["goals"], turn))
+        return targeted_logit_ratio(logits, rows.memory["away"], picked(rows.memory["goals"], turn))
 
     def advance(self, rows: Rows, said: Said) -> None:
         """Move on with each answer, or with the average of ``eot_iter`` answers, a success in any being one."""
@@ -374,14 +349,6 @@ def _check(rho: float, **counts: int) -> None:
         raise PassbandError(f"rho is a share of steps, 0 to 1; got {rho:g}")
 
 
-def _check_classes(logits: Tensor, needed: int) -> int:
-    classes = logits.shape[1]
-    if classes < needed:
-        kind = "DLR loss" if needed == 3 else "targeted DLR loss"
-        raise PassbandError(f"the {kind} needs {needed} classes or more; this model has {classes}: use APGD, loss 'ce'")
-    return classes
-
-
 @cache
 def _bars(steps: int, rho: float, device: torch.device) -> Tensor:
     """Return how many rises each place in a run asks for: [steps + 1], -1 where nothing is looked at."""
@@ -390,16 +357,6 @@ def _bars(steps: int, rho: float, device: torch.device) -> Tensor:
     for before, end in zip((0, *ends), ends, strict=False):
         bars[end] = rho * (end - before)
     return bars.to(device)
-
-
-def _largest(logits: Tensor, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    _check_classes(logits, count)
-    values, places = logits.topk(count, dim=1)
-    return values.unbind(1), places.unbind(1)
-
-
-def _picked(values: Tensor, places: Tensor) -> Tensor:
-    return values.gather(1, places[:, None])[:, 0]
 
 
 def _stretched(change: Images, threat: Threat) -> Images:

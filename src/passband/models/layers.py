@@ -126,8 +126,8 @@ class BiasApartConv2d(nn.Conv2d):
 class DepthwiseConv2d(BiasApartConv2d):
     """Convolve each channel with its own kernel, keeping the size, as ``Conv2d(..., padding="same")`` does.
 
-    Exact, and faster on a CPU: an even kernel is embedded in the next odd one with a zero row and column in front,
-    so that its padding is symmetric and no padded copy of the images is made.
+    Exact. An even kernel is embedded in the next odd one with a zero row and column in front, so that its padding is
+    symmetric and no padded copy of the images is made; what that saves depends on the processor.
 
     Args:
         channels: Channels of input and output.

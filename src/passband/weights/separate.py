@@ -53,7 +53,7 @@ def separate(model: nn.Module, multiplier: int | None = 9, filters: Filters = "r
     well as ``multiplier`` filters an input channel can: ``least-squares`` draws the filters and fits the pointwise
     weights to the kernels, ``svd`` takes the best filters there are (each input channel's truncated singular value
     decomposition) and is never worse. From k² filters on ``svd`` is exact to rounding, ``least-squares`` to rounding
-    times the condition of the filters that were drawn (1e-4 of a kernel in float32); ``svd`` also from as many as the
+    times the condition of the filters that were drawn; ``svd`` also from as many as the
     layer has outputs, and its filters beyond are drawn and weigh nothing. A convolution of a single input channel is
     depthwise as it is, and stays.
 
