@@ -33,9 +33,9 @@ def lab(tmp_path, monkeypatch) -> Lab:
 
 def test_a_probe_can_be_followed_through_a_training(lab: Lab) -> None:
     tracked = lab.track(TINY, "bands", {"radii": (8,), "degrees": (16,), "examples": 0})
-    assert len(tracked) == 2
+    assert list(tracked) == [1, 2]
     last = lab.probe(lab.train(TINY), "bands", {"radii": (8,), "degrees": (16,), "examples": 0})
-    clean = [found["bands.clean"] for found in (*tracked, last)]
+    clean = [found["bands.clean"] for found in (*tracked.values(), last)]
     assert all(isinstance(one, Scalar) and one.n == 60 for one in clean)
     assert clean[0].how["weights"] != clean[1].how["weights"] == clean[2].how["weights"]
 

@@ -21,6 +21,7 @@ from passband.core.errors import PassbandError
 from passband.core.options import parse_options
 from passband.core.registry import Registry
 from passband.data.dataset import ImageSet, as_floats
+from passband.data.held import fits, viewed
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Takes images [B, H, W, C], uint8 or floating, and a source of randomness; returns images like them."""
@@ -256,6 +257,11 @@ class TrainBatches:
     def _labels(self) -> Tensor:
         return torch.from_numpy(np.array(self.dataset.labels, dtype=np.int64))
 
+    @cached_property
+    def _held(self) -> Tensor | None:
+        """The view of every image, made once; None where there is no view, or the copies take too much memory."""
+        return viewed(self.dataset) if self.dataset.view is not None and fits(self.dataset) else None
+
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the steps of an epoch from ``start`` on: images as ``Batches`` has them, and targets."""
         order = torch.randperm(len(self.dataset), generator=_generator(self.seed, number))
@@ -265,10 +271,13 @@ class TrainBatches:
             yield images.to(self.device), self._labels[chosen].to(self.device)
 
     def _images(self, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
-        pixels = self.dataset.tensor(chosen)
         view = self.dataset.view
-        if view is not None:
-            pixels = view(as_floats(pixels)).permute(0, 2, 3, 1)
+        if view is None:
+            pixels = self.dataset.tensor(chosen)
+        elif self._held is None:
+            pixels = view(as_floats(self.dataset.tensor(chosen))).permute(0, 2, 3, 1)
+        else:
+            pixels = self._held[chosen]
         for augment in self.augment:
             pixels = augment(pixels, generator)
         images = pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -35,6 +35,24 @@ def _band_of_a_recipe(
     return band_limited(dataset, Band(cutoff, shape, "pixel", edge, side), rescale)
 
 
+@VIEWS.register("rescaled")
+def rescaled(dataset: ImageSet) -> ImageSet:
+    """Return the set with every image divided by its own maximum over pixels and channels.
+
+    **Source**: high-frequency's code, which does so to the images of every natural training, not to those of the test.
+    **Differs**: the code cuts the quotients to integers of 0 to 255.
+    """
+    before = dataset.view
+
+    def view(images: Tensor) -> Tensor:
+        return filters.rescale(images if before is None else before(images), "max")
+
+    note = f"{dataset.name}: each image divided by its maximum"
+    return replace(
+        dataset, view=view, fingerprint=derive(dataset.fingerprint, "rescaled max"), notes=(*dataset.notes, note)
+    )
+
+
 def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", "clip"] = "max") -> ImageSet:
     """Return the set with every image reduced to ``band``, filtered as its batches are made.
 
@@ -51,7 +69,7 @@ def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", 
         PassbandError: for an unknown rescaling.
 
     **Source**: high-frequency, table 1 and its code.
-    **Differs**: a copy that holds nothing is not divided by its maximum; original images are not rescaled.
+    **Differs**: a copy that holds nothing is not divided by its maximum.
     """
     if rescale not in RESCALINGS:
         raise unknown("rescaling", rescale, RESCALINGS)

@@ -19,7 +19,17 @@ def own_cfg(first_conv: str, classifier: str = "head.fc") -> dict[str, Any]:
     }
 
 
-OWN = ("separable_resnet", "cifar_resnet", "conv_mixer", "postact_resnet")
+OWN = (
+    "separable_resnet",
+    "cifar_resnet",
+    "conv_mixer",
+    "postact_resnet",
+    "hfc_resnet32",
+    "small_lenet",
+    "small_alexnet",
+    "small_vgg",
+    "small_resnet18",
+)
 """The names of passband's own classifiers."""
 
 GIVE_IMAGES = ("conv_mixer_pixels",)

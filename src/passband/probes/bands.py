@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import nn
 
 from passband.core.band import Band, Edge, Shape, preset
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, unknown
 from passband.core.results import Axis, Curve, Gallery, Picture, Result, Scalar, Series
 from passband.data.dataset import Batches
 from passband.frequency.filters import Rescale, response
+from passband.models.state import batch_statistics
 from passband.probes.copies import FULL, HFC, LFC, LOW_PASS, WHOLE, Answers, Copy, Cuts, ask
 from passband.probes.registry import PROBES
 from passband.tasks.classification import wilson
 
+Statistics = Literal["running", "batch"]
 Summary = Callable[[Answers, Copy], tuple[float, float | None, float | None]]
 """A mean over the samples of one copy, with its interval."""
 
@@ -33,6 +36,8 @@ def bands(
     edge: Edge = "inclusive",
     low_pass: Literal["square", "adversarial-focus"] = "square",
     rescale: Rescale = "max",
+    statistics: Statistics = "running",
+    batch: int = 100,
     examples: int = 12,
 ) -> tuple[Result, ...]:
     """Measure a model on the low (LFC) and high (HFC) part of its images by cut-off, and on low-passed ones.
@@ -45,12 +50,15 @@ def bands(
         radii: Cut-offs between LFC and HFC in bins of the spectrum of the image as the model takes it; None
             is 1/8, 2/8, 3/8, 4/8 of the shorter side (4, 8, 12, 16 at 32 pixels).
         degrees: Sides of the square low-pass in bins; None is 4/8, 5/8, 6/8, 7/8, 8/8 of the shorter side
-            (16, 20, 24, 28, 32 at 32 pixels).
+            (16, 20, 24, 28, 32 at 32 pixels), ``()`` leaves ``bands.low_pass`` out.
         shape: The cut's shape; of a square, the radius is half the side.
         edge: Whether the cut-off itself is kept.
         low_pass: Preset of the square: ``"square"`` keeps ``|k| < D/2``, ``"adversarial-focus"``
             ``-D/2 <= k < D/2`` with the real part taken.
         rescale: How LFC and HFC come back to a pixel scale; low-passed images are clipped to [0, 1] always.
+        statistics: What a batch norm normalizes by: its ``"running"`` statistics, or those of each ``"batch"`` of
+            copies, to which it then adapts.
+        batch: Images in such a batch; not read with running statistics, where results do not depend on it.
         examples: How many images the gallery shows, the first ones of the batches; 0 for no gallery.
 
     Returns:
@@ -64,13 +72,22 @@ def bands(
 
     **Source**: high-frequency, figure 5 and table 1 (LFC, HFC; ``rescale="max"`` is the authors' code);
     adversarial-focus, table 1 (low-pass degree).
-    **Differs**: keeps ``<= r`` as that paper writes; its code is ``edge="exclusive"``.
+    **Differs**: keeps ``<= r`` as that paper writes, its code is ``edge="exclusive"``; running statistics, its code is
+    ``statistics="batch"`` in batches of 100.
     """
     measure = batches.measure
+    if statistics not in get_args(Statistics):
+        raise unknown("statistics", statistics, get_args(Statistics))
+    if batch < 1:
+        raise PassbandError(f"probe bands: batch is 1 or more; got {batch}")
     images, _ = next(iter(batches))
     size = int(images.shape[-2]), int(images.shape[-1])
     cuts = _cuts(min(size), radii, degrees, (shape, edge), low_pass, rescale)
-    answers = ask(model, batches, cuts, examples)
+    if statistics == "batch":
+        with batch_statistics(model):
+            answers = ask(model, replace(batches, size=batch), cuts, examples)
+    else:
+        answers = ask(model, batches, cuts, examples)
     how: dict[str, Any] = {
         "probe": "bands",
         "band": ", ".join(map(str, cuts.parts.values())),
@@ -79,16 +96,21 @@ def bands(
         "radii": list(cuts.parts),
         "degrees": list(cuts.squares),
         "rescale": rescale,
+        "statistics": statistics,
         "examples": examples,
     }
     results: list[Result] = [
         _clean(answers, measure, how, batches.truth),
         _accuracy(answers, cuts, size, measure, how),
         _confidence(answers, cuts, batches.truth, how),
-        _low_pass(answers, cuts, low_pass, measure, how),
     ]
+    if cuts.squares:
+        results.append(_low_pass(answers, cuts, low_pass, measure, how))
     if examples > 0:
         results.append(_gallery(answers, cuts, batches, class_names(model, batches, answers.classes), how))
+    if statistics == "batch":
+        note = f"Batch norms take the statistics of each batch of {batch} copies: results depend on who shares one."
+        return tuple(result.model_copy(update={"notes": (*result.notes, note)}) for result in results)
     return tuple(results)
 
 
@@ -114,9 +136,8 @@ def _cuts(
     if degrees is None:
         # Even ones: |k| < D/2 keeps the same bins for an odd D as for the next even one.
         degrees = [max(2, 2 * round(side * eighths / 16)) for eighths in (4, 5, 6, 7, 8)]
-    for name, values in (("radii", radii), ("degrees", degrees)):
-        if not values:
-            raise PassbandError(f"probe bands: {name} needs at least one number, such as {name}=8; got none")
+    if not radii:
+        raise PassbandError("probe bands: radii needs at least one number, such as radii=8; got none")
     return Cuts(
         {float(radius): Band(float(radius), kind[0], "pixel", kind[1]) for radius in sorted(set(radii))},
         {float(degree): preset(low_pass, float(degree)) for degree in sorted(set(degrees))},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,11 @@ from passband.core.recipe import Recipe
 from passband.core.results import Result
 from passband.core.scale import Scale
 from passband.core.store import lock, runs_folder, write_atomic
+from passband.data.catalog import Split
 from passband.data.dataset import Batches
 from passband.sweeps.answers import measure
 from passband.sweeps.resolve import Subject, images_for
+from passband.train.build import batches, training_set
 from passband.train.device import hardware_class, torch_device
 from passband.train.run import Run, load
 from passband.train.run import train as train_run
@@ -50,20 +52,28 @@ class Lab:
         return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
 
     def probe(
-        self, run: Run, name: str, options: Mapping[str, Any] | None = None, *, epoch: int | None = None
+        self,
+        run: Run,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        epoch: int | None = None,
+        split: Split = "test",
     ) -> dict[str, Result]:
-        """Probe a run on its own test set and return the results by name.
+        """Probe a run on its own images and return the results by name.
 
         Args:
             run: A finished run.
             name: The probe.
             options: The probe's options.
             epoch: The weights after this epoch, where they were kept; None for the last.
+            split: ``"train"`` asks about the images that it learned from: their part, their view, their labels,
+                shuffled ones too, without augmentation.
         """
         asked = self.subject(run, epoch)
         results = measure(
             asked,
-            self.images(asked, run),
+            self.images(asked, run, split),
             name,
             options or {},
             folder=run.folder / "answers",
@@ -71,10 +81,30 @@ class Lab:
         )
         return {result.name: result for result in results}
 
-    def track(self, recipe: Recipe, name: str, options: Mapping[str, Any] | None = None) -> list[dict[str, Result]]:
-        """Probe a recipe's run after each of its epochs; a probe thought of later needs no new training."""
+    def track(
+        self,
+        recipe: Recipe,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        epochs: Sequence[int] | None = None,
+        split: Split = "test",
+    ) -> dict[int, dict[str, Result]]:
+        """Probe a recipe's run after its epochs; a probe thought of later needs no new training.
+
+        Args:
+            recipe: What is trained, or was.
+            name: The probe.
+            options: The probe's options.
+            epochs: After which ones, counted from 1; None is all.
+            split: As in :meth:`probe`.
+
+        Returns:
+            Results by epoch and by name.
+        """
         run = self.train(recipe, keep_epochs=True)
-        return [self.probe(run, name, options, epoch=epoch) for epoch in range(1, run.metrics["epochs"] + 1)]
+        chosen = range(1, run.metrics["epochs"] + 1) if epochs is None else epochs
+        return {epoch: self.probe(run, name, options, epoch=epoch, split=split) for epoch in chosen}
 
     def kept(self, name: str, identity: Mapping[str, Any], make: Callable[[], T]) -> T:
         """Return what was made before under the same identity, or make it now and keep it among the runs.
@@ -119,8 +149,11 @@ class Lab:
         name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}{at}"
         return Subject.of(name, model)
 
-    def images(self, asked: Subject, run: Run) -> Batches:
-        """Return the test images of the run's own data set."""
+    def images(self, asked: Subject, run: Run, split: Split = "test") -> Batches:
+        """Return the images of the run's own data set, as many as the limit allows."""
+        if split == "train":
+            learned = batches(run.recipe, training_set(run.recipe, self.data_dir)).dataset
+            return learned.take(min(self.limit or len(learned), len(learned))).batches(device=self.device)
         return images_for(asked, run.recipe.data.name, data_dir=self.data_dir, limit=self.limit, device=self.device)
 
     @property

@@ -47,6 +47,59 @@ def adamw(
     return optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
+@OPTIMIZERS.register("adam")
+def adam(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Make torch's Adam; its weight decay is an L2 penalty, not AdamW's."""
+    return optim.Adam(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+@OPTIMIZERS.register("adagrad")
+def adagrad(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 0.01,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+) -> optim.Optimizer:
+    """Make torch's Adagrad."""
+    return optim.Adagrad(parameters, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+
+
+@OPTIMIZERS.register("adadelta")
+def adadelta(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 1.0,
+    rho: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Make torch's Adadelta."""
+    return optim.Adadelta(parameters, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
+
+
+@OPTIMIZERS.register("rmsprop")
+def rmsprop(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 0.01,
+    alpha: float = 0.99,
+    momentum: float = 0.0,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Make torch's RMSprop."""
+    return optim.RMSprop(parameters, lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay)
+
+
 @SCHEDULES.register("constant")
 def constant(epoch: float, epochs: int) -> float:
     """Keep the learning rate."""
