@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,3 +26,13 @@ def test_ours_and_theirs_agree_whatever_a_conv_mixer_learns(benchmarks: None) ->
 def test_the_composed_network_and_its_two_convolutions_agree(benchmarks: None) -> None:
     images, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 2])
     assert 0 <= importlib.import_module("benchmarks.separable").assert_agreement(images, labels) < 1e-9
+
+
+def test_the_split_is_that_of_the_loop_over_images(benchmarks: None) -> None:
+    module = importlib.import_module("benchmarks.bands")
+    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
+    assert 0 < module.assert_agreement(images, radii=(4, 16)) < module.ALLOWED
+
+
+def test_our_loader_serves_what_torchvision_does(benchmarks: None) -> None:
+    assert 0 < importlib.import_module("benchmarks.loading").assert_agreement(200) < 1e-5

@@ -57,24 +57,29 @@ def test_a_claim_that_no_scale_can_judge_is_never_judged() -> None:
 def test_one_seed_is_judged_by_resampled_images() -> None:
     scores = np.array([1.0] * 90 + [0.0] * 10), np.array([1.0] * 10 + [0.0] * 90)
 
-    def resample(generator):
-        index = generator.integers(100, size=100)
-        return [{"case": c, "seed": 0, "accuracy": 100 * s[index].mean()} for c, s in zip("ab", scores, strict=True)]
+    generator = np.random.default_rng(0)
 
-    found = judge(CLAIM, rows(80.0), Scale.SMALL, resample)
+    def redrawn():
+        drawn = generator.integers(100, size=(1000, 100))
+        return [
+            [{"case": c, "seed": 0, "accuracy": 100 * s[index].mean()} for c, s in zip("ab", scores, strict=True)]
+            for index in drawn
+        ]
+
+    found = judge(CLAIM, rows(80.0), Scale.SMALL, redrawn)
     assert found.verdict == "holds" and "bootstrap" in found.interval
     # 80 paired differences of one and 20 of zero: the bootstrap's spread is that of their mean.
     assert found.high - found.low == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.8 * 0.2 / 100), rel=0.15)
 
 
 def test_a_margin_that_resampling_never_moves_has_no_interval() -> None:
-    found = judge(CLAIM, rows(80.0), Scale.SMALL, lambda generator: rows(80.0))
+    found = judge(CLAIM, rows(80.0), Scale.SMALL, lambda: [rows(80.0)] * 10)
     assert found.verdict == "undecided" and found.low is None and "no interval" in found.interval
 
 
 def test_what_was_drawn_anew_is_named() -> None:
     claim = Claim("gap", "A beats B.", "paper", lambda rows: _gap(rows), drawn="filters")
-    found = judge(claim, rows(80.0), Scale.SMALL, lambda generator: rows(80.0 + generator.random()))
+    found = judge(claim, rows(80.0), Scale.SMALL, lambda: [rows(80.0), rows(81.0)])
     assert found.interval == "paired bootstrap over the filters, 1 seed, which says nothing of others"
 
 

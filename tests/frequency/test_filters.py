@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from passband.core.band import Band, preset
 from passband.core.errors import PassbandError
-from passband.frequency.filters import FLAT, high, keep, low, mask, rescale, response, split, sweep
+from passband.frequency.filters import FLAT, copies, high, keep, low, mask, rescale, response, split, sweep
 
 BANDS = [
     Band.disc(4),
@@ -54,6 +54,19 @@ def test_keeps_what_a_plain_loop_keeps(band: Band, size: tuple[int, int]) -> Non
     single = keep(torch.from_numpy(images).float(), band)
     assert single.dtype == torch.float32
     np.testing.assert_allclose(single.numpy(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 12, 9), (5, 300, 300), (16, 16)], ids=str)
+def test_copies_that_are_all_kept_are_those_of_a_sweep(shape: tuple[int, ...]) -> None:
+    # Two planes of 300×300 pixels are cut at a time: 2, 2 and 1.
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    bands = (Band.disc(2), Band.disc(5, inclusive=False).high)
+    for images in (pixels, pixels.float() / 255, pixels.double()):
+        kept = copies(images, bands)
+        assert kept.dtype == (torch.float64 if images.dtype == torch.float64 else torch.float32)
+        floats = images if images.is_floating_point() else images.float()
+        expected = torch.stack([torch.stack(pair) for _, *pair in sweep(floats, bands)])
+        torch.testing.assert_close(kept, expected, rtol=0, atol=1e-6 * float(floats.max()))
 
 
 COUNTS = {
@@ -120,6 +133,13 @@ def test_bands_that_tile_the_plane_sum_to_the_image_and_keep_its_energy(
     torch.testing.assert_close(center + ring + corners, images, rtol=0, atol=1e-12)
     energy = sum(part.square().sum() for part in (center, ring, corners))
     torch.testing.assert_close(energy, images.square().sum(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("radius", [4, 8, 12, 16])
+def test_low_and_high_sum_to_an_image_of_float32(radius: int) -> None:
+    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    inside, outside = split(images, Band.disc(radius))
+    torch.testing.assert_close(inside + outside, images, rtol=0, atol=1e-6)
 
 
 def test_a_sweep_gives_what_each_cut_gives_alone_whatever_side_it_names() -> None:

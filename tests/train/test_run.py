@@ -99,6 +99,19 @@ def test_a_run_stopped_anywhere_ends_with_the_same_weights_and_log(tmp_path, mon
     assert log(whole) == log(parts)
 
 
+def test_the_log_may_watch_few_test_images_which_changes_no_weight_and_no_metric(tmp_path) -> None:
+    whole = train(TINY, compute=EVERY_STEP, runs=tmp_path / "whole")
+    watched = train(TINY, compute=replace(EVERY_STEP, watched=8), runs=tmp_path / "watched")
+    assert_same(whole, watched)
+    assert {key: whole.metrics[key] for key in ("test_accuracy", "test_images")} == {
+        key: watched.metrics[key] for key in ("test_accuracy", "test_images")
+    }
+    scores = [float(row[-1]) for row in log(watched)[1:] if row[-1]]
+    assert len(scores) == TINY.epochs and all((8 * score).is_integer() for score in scores)
+    with pytest.raises(PassbandError, match="watched is 1 test image or more"):
+        Compute(watched=0)
+
+
 def test_lines_that_a_lost_checkpoint_would_have_covered_are_cut_off(tmp_path, monkeypatch) -> None:
     whole = train(TINY, compute=replace(EVERY_STEP, checkpoint_seconds=60), runs=tmp_path / "whole")
     monkeypatch.setattr(fit, "LOG_EVERY", 1)

@@ -99,6 +99,55 @@ def probe(
     return 0
 
 
+@app.command(short_help="Edit a model without training, and see whether it gets more robust.")
+def harden(
+    model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
+    data: Annotated[str, typer.Option(help="A set's name, or folder:PATH.")],
+    eps: Annotated[str, typer.Option(help="Radius of the L∞ ball, pixels in [0, 1].")] = "1/255",
+    keep: Annotated[str | None, typer.Option(help="EDIT=STRENGTH to write; else the best that is no illusion.")] = None,
+    loss: Annotated[float, typer.Option(min=0, max=1, help="Clean accuracy that the best may cost.")] = 0.02,
+    settings: Settings = None,
+    weights: Annotated[Path | None, typer.Option(help="A safetensors or torch state dict for the model.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First N images of one fixed permutation.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of that permutation and of the attacks.")] = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    out: Out = None,
+) -> int:
+    """Try the papers' training-free edits on a model, attack each, and write the one that helps."""
+    from passband.cli import show
+    from passband.core.options import parse_value
+    from passband.sweeps import hardening, probing
+    from passband.sweeps.answers import describe
+    from passband.sweeps.resolve import images_for
+    from passband.train.device import torch_device
+
+    statistics = tuple[float, ...] | None
+    chosen = None if keep is None else hardening.wanted(keep)
+    planned = probing.plan("harden", [f"harden.{one}" for one in settings or []], seed)
+    planned["harden"]["eps"] = eps
+    asked = probing.load(
+        model, weights=weights, size=size, device=torch_device(device),
+        mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
+    )  # fmt: skip
+    batches = images_for(asked, data, data_dir=data_dir, limit=limit, seed=seed, batch=128, device=torch_device(device))
+    folder = out or Path("passband-out") / f"harden-{probing.folder_name(model, data)}"
+    show.head(describe(asked, batches))
+    (results,) = probing.ask(asked, batches, planned, folder=folder, command=_command())
+    show.results(results)
+    show.path("report", folder / "report.html")
+    chosen = chosen or hardening.best(results, loss)
+    if chosen is None:
+        show.line(f"no edit is more robust at a loss of {loss:.3g} or less: none is written (--keep EDIT=STRENGTH)")
+        return 0
+    show.line(f"written: {chosen[0]}={chosen[1]:g}, judged {hardening.judgment(results, chosen) or 'not at all'}")
+    show.path("model", hardening.write(asked, model, chosen, folder))
+    return 0
+
+
 @app.command(short_help="Train a recipe, or go on with it.")
 def train(
     recipe: Annotated[Path | None, typer.Argument(help="A YAML recipe; else the options below.")] = None,

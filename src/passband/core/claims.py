@@ -67,23 +67,23 @@ class Judged(BaseModel):
 
 
 def judge(
-    claim: Claim, rows: Rows, scale: Scale, resample: Callable[[np.random.Generator], Rows] | None = None
+    claim: Claim, rows: Rows, scale: Scale, redrawn: Callable[[], Sequence[Rows]] | None = None
 ) -> Judged:
     """Judge one claim over all seeds of a table.
 
     The 95% interval is Student's t over three seeds or more; with fewer, a bootstrap over the stored per-sample
-    verdicts when ``resample`` draws the rows anew from resampled test images, the same images for every case. An
+    verdicts when ``redrawn`` gives the rows on resampled test images, the same images for every case. An
     exact claim has no interval and is judged by its worst margin.
 
     Args:
         claim: The claim.
         rows: The table's rows; the column ``seed`` pairs the cases.
         scale: The scale at which the rows were measured.
-        resample: Draws the rows once more from resampled verdicts; None where none were stored.
+        redrawn: Gives the rows as they are on test images drawn anew, draw by draw; None where no scores were stored.
     """
     margins = _margins(claim, rows)
     margin = None if not margins else min(margins) if claim.exact else fmean(margins)
-    low, high, interval = (None, None, "exact") if claim.exact else _interval(claim, margins, resample)
+    low, high, interval = (None, None, "exact") if claim.exact else _interval(claim, margins, redrawn)
     if margin is None:
         verdict: Verdict = "not measured"
     elif claim.judged_from is None or not scale.reaches(claim.judged_from):
@@ -112,16 +112,15 @@ def _margins(claim: Claim, rows: Rows) -> list[float]:
 
 
 def _interval(
-    claim: Claim, margins: list[float], resample: Callable[[np.random.Generator], Rows] | None
+    claim: Claim, margins: list[float], redrawn: Callable[[], Sequence[Rows]] | None
 ) -> tuple[float | None, float | None, str]:
     if len(margins) >= 3:
         from scipy.stats import t
 
         half = float(t.ppf(0.975, len(margins) - 1)) * stdev(margins) / math.sqrt(len(margins))
         return fmean(margins) - half, fmean(margins) + half, f"t over {len(margins)} {claim.over}"
-    if margins and resample is not None:
-        generator = np.random.default_rng(0)
-        draws = [fmean(found) for _ in range(1000) if (found := _margins(claim, resample(generator)))]
+    if margins and redrawn is not None:
+        draws = [fmean(found) for rows in redrawn() if (found := _margins(claim, rows))]
         # A margin of columns that were not drawn anew is the same in every draw: that says nothing of its spread.
         if draws and min(draws) < max(draws):
             low, high = np.quantile(draws, [0.025, 0.975])

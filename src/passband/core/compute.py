@@ -15,18 +15,23 @@ class Compute:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, or ``"cuda:1"``.
         threads: CPU threads; 0 leaves torch's choice. Another count is another draw: sums are rounded otherwise.
         keep_epochs: Whether every epoch's weights are kept, so that a probe can follow the training afterwards.
+        watched: Test images that the log speaks of after each epoch, the first of one fixed permutation; None is all,
+            which costs more than the epoch where the training set is small. The run's metrics speak of all.
         checkpoint_seconds: Seconds between two checkpoints within an epoch.
     """
 
     device: str = "auto"
     threads: int = 0
     keep_epochs: bool = False
+    watched: int | None = None
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         check_device(self.device)
         if self.threads < 0:
             raise PassbandError(f"threads are 1 or more, or 0 for torch's choice; got {self.threads}")
+        if self.watched is not None and self.watched < 1:
+            raise PassbandError(f"watched is 1 test image or more, or None for all; got {self.watched}")
 
 
 def check_device(name: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from passband.core.errors import MissingData, unknown
 from passband.core.spec import ImageSpec
 from passband.core.store import data_folder
+from passband.data import restricted_imagenet
 from passband.data.dataset import ImageSet, derive, fingerprint, permutation
 from passband.data.decode import Decoded, Kind, decoded, read_file
 from passband.data.fitting import Fitting, pad
@@ -48,8 +49,8 @@ def load(
 
     Args:
         name: ``photos``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``cifar10-jpeg``, ``imagenet``,
-            ``folder:PATH`` with class folders in ``train/`` and in ``test/`` or ``val/``, or ``images:PATH``,
-            a flat folder.
+            ``restricted-imagenet`` (nine classes that its own are merged into), ``folder:PATH`` with class folders in
+            ``train/`` and in ``test/`` or ``val/``, or ``images:PATH``, a flat folder.
         split: ``"train"`` or ``"test"``; a flat folder is the same in both.
         size: Height and width to come to: smaller images are zero-padded evenly, larger ones go through
             timm's evaluation transform.
@@ -75,11 +76,14 @@ def load(
         return _files(name, _cifar10_jpeg(root, split), fitting, chosen, skip_bad, name, (JPEG_NOTE,))
     if name == "imagenet":
         return _files(name, _imagenet(root, split), fitting, chosen, skip_bad, name)
+    if name == restricted_imagenet.NAME:
+        merged, note = restricted_imagenet.find(root, split)
+        return _files(name, merged, fitting, chosen, skip_bad, name, (note,))
     if name == "photos":
         return _fit(photos(split), fitting, chosen)
     if name in READERS:
         return _fit(_array_set(name, split, root), fitting, chosen)
-    forms = [*READERS, "photos", "cifar10-jpeg", "imagenet", "folder:PATH", "images:PATH"]
+    forms = [*READERS, "photos", "cifar10-jpeg", "imagenet", restricted_imagenet.NAME, "folder:PATH", "images:PATH"]
     raise unknown("data set", name, forms, hint="a folder of yours is folder:PATH or images:PATH")
 
 
@@ -92,6 +96,11 @@ def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:
         *read_here,
         ("cifar10-jpeg", "CIFAR-10 after JPEG, 32x32, 10 classes", str(root / "cifar10-jpeg")),
         ("imagenet", "photographs, 1,000 classes, 1,281,167 + 50,000, as class folders", str(root / "imagenet")),
+        (
+            restricted_imagenet.NAME,
+            "nine classes merged of ImageNet's, 12,150 + 10,150 photographs",
+            str(root / "imagenet"),
+        ),
         ("folder:PATH", "your class folders in PATH/train and PATH/test or PATH/val", "PATH"),
         ("images:PATH", "your flat folder of images without labels", "PATH"),
     )
@@ -117,12 +126,7 @@ def _cifar10_jpeg(root: Path, split: Split) -> Listing:
 
 def _imagenet(root: Path, split: Split) -> Listing:
     if not (root / "imagenet").is_dir():
-        raise MissingData(
-            "imagenet",
-            f"imagenet is not in {root}: put the images of ILSVRC 2012 (image-net.org gives them to its members) into "
-            "imagenet/train/CLASS/ and imagenet/val/CLASS/ there, or name another folder with --data-dir or "
-            "PASSBAND_DATA",
-        )
+        raise MissingData("imagenet", f"imagenet is not in {root}: {restricted_imagenet.PLACE}")
     return list_classes(root / "imagenet", split)
 
 

@@ -10,7 +10,8 @@ from passband.core.errors import unknown
 from passband.experiments.protocol import Experiment
 
 PACKAGE = passband.experiments.__name__
-MACHINERY = frozenset({"protocol", "catalog", "reproduce", "margins", "curves", "timing", "spatial_mixing.settings"})
+_OF_PAPERS = ("high_frequency.settings", "high_frequency.tracking", "spatial_mixing.settings")
+MACHINERY = frozenset({"protocol", "catalog", "reproduce", "bootstrap", "margins", "curves", "timing", *_OF_PAPERS})
 
 
 def names() -> list[str]:

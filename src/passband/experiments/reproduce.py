@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
-
-import numpy as np
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged, Rows, judge
@@ -13,6 +12,7 @@ from passband.core.environment import versions
 from passband.core.errors import MissingData
 from passband.core.progress import track
 from passband.core.results import Cell, Column, Result, Table
+from passband.experiments.bootstrap import redrawn
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 from passband.train.device import hardware_class
@@ -102,30 +102,12 @@ def _judge(
         chosen = [index for index, case in enumerate(cases) if case.get("data") == data]
         found = [(rows[index], measured[index]) for index in chosen]
         known = [(row, one) for row, one in found if isinstance(one, Measured)]
+        drawable = known and all(one.verdicts or one.samples for _, one in known)
+        draws = cache(partial(redrawn, known)) if drawable else None
         for claim in experiment.claims:
-            resample = _resampler(known) if known and all(one.verdicts or one.samples for _, one in known) else None
-            verdict = judge(claim, [row for row, _ in found], lab.scale, resample)
+            verdict = judge(claim, [row for row, _ in found], lab.scale, draws)
             if verdict.verdict == "not measured" and len(known) == len(found):
                 continue  # It speaks of a case that this scale does not have.
             place = verdict.place if len(sets) == 1 and data is None else f"{verdict.place}, on {data}"
             judged.append(verdict.model_copy(update={"place": place}))
     return judged
-
-
-def _resampler(known: Sequence[tuple[dict[str, Cell], Measured]]) -> Any:
-    """Return a function that draws the test images anew, the same ones for every case."""
-
-    def resample(generator: np.random.Generator) -> list[dict[str, Cell]]:
-        drawn: dict[int, np.ndarray] = {}
-        rows = []
-        for row, found in known:
-            fresh = dict(row)
-            for factor, columns in ((100, found.verdicts), (1, found.samples)):
-                for column, scores in columns.items():
-                    if len(scores) not in drawn:
-                        drawn[len(scores)] = generator.integers(len(scores), size=len(scores))
-                    fresh[column] = factor * float(scores[drawn[len(scores)]].mean())
-            rows.append(fresh)
-        return rows
-
-    return resample

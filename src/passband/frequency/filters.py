@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from passband.core.band import Band
@@ -18,6 +19,8 @@ FLAT = 1e-5
 """Peak at or below which a copy counts as empty: float32 transforms leave some 1e-7 of an image in [0, 1]."""
 _TIE = 1e-9
 """Distance, relative to the cut-off, within which a bin lies on the cut-off: 5/28 is not exact in binary."""
+_CHUNK = 3 * 2**16
+"""Pixels that `copies` cuts at a time: 64 images of 32×32 in three channels."""
 
 
 def mask(band: Band, size: tuple[int, int], device: torch.device | str | None = None) -> Float[Tensor, "height width"]:
@@ -120,6 +123,30 @@ def sweep(
         yield band, inside, images - inside
 
 
+def copies(
+    images: Real[Tensor, "*batch height width"], bands: Sequence[Band]
+) -> Float[Tensor, "band 2 *batch height width"]:
+    """Return the low (0) and the high copy (1) of every image at every cut, all of them kept.
+
+    They are what `sweep` yields. Images go through it few at a time, so that all that is between them and their copies
+    stays in a processor's cache. Nothing is differentiated.
+
+    Args:
+        images: Any scale; integers, as pixels are stored, too.
+        bands: The cuts, in the order in which they come back.
+    """
+    stack = images if images.ndim > 2 else images[None]
+    kept = _room((len(bands), 2, *stack.shape), stack)
+    count = max(1, _CHUNK * len(stack) // max(1, stack.numel()))
+    with torch.no_grad():
+        for start in range(0, len(stack), count):
+            chunk = stack[start : start + count]
+            swept = sweep(chunk if chunk.is_floating_point() else chunk.float(), bands)
+            for places, (_, inside, outside) in zip(kept[:, :, start : start + count], swept, strict=True):
+                places[0], places[1] = inside, outside
+    return kept.view(len(bands), 2, *images.shape)
+
+
 def rescale(
     images: Float[Tensor, "batch channel height width"], how: str
 ) -> Float[Tensor, "batch channel height width"]:
@@ -148,6 +175,15 @@ def rescale(
         floor = images.amin((1, 2, 3), keepdim=True)
         images, peak = images - floor, peak - floor
     return images / torch.where(peak > FLAT, peak, torch.ones_like(peak))
+
+
+def _room(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return a tensor to be filled, float64 where ``like`` is and else float32, on its device."""
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    # numpy asks the system for large pages: to hand out small ones takes longer than all transforms do.
+    return torch.from_numpy(np.empty(shape, np.float64 if dtype == torch.float64 else np.float32))
 
 
 def _inside(band: Band, size: tuple[int, int]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import nn
 from passband.core.errors import PassbandError, unknown
 from passband.core.spec import ImageSpec
 from passband.models.origin import Arguments, Origin, Size, call_factory, class_names, from_cfg
+from passband.models.wrap import Classifier
 
 PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
@@ -84,8 +85,10 @@ def metadata_of(inner: nn.Module) -> Origin:
     """Read what a network says of its images: its ``spec``, timm's metadata, or ``mean`` and ``std``."""
     spec = getattr(inner, "spec", None)
     if isinstance(spec, ImageSpec):
+        # A classifier normalizes by itself: the one that is made of it here must not do so twice.
+        network = inner.inner if isinstance(inner, Classifier) else inner
         return Origin(
-            inner, spec.size, spec.mean, spec.std, "the model's spec", spec.mean is None, spec.crop_pct,
+            network, spec.size, spec.mean, spec.std, "the model's spec", spec.mean is None, spec.crop_pct,
             spec.interpolation, spec.crop_mode, spec.class_names,
         )  # fmt: skip
     for key in ("pretrained_cfg", "default_cfg"):

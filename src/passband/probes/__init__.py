@@ -2,8 +2,12 @@
 
 # One line per probe; a module that is not imported here is not found by name.
 from passband.probes import bands as bands
+from passband.probes import disagreement as disagreement
 from passband.probes import envelope as envelope
+from passband.probes import gradients as gradients
+from passband.probes import harden as harden
 from passband.probes import kernels as kernels
+from passband.probes import reliance as reliance
 from passband.probes import robustness as robustness
 from passband.probes import unshuffle as unshuffle
 from passband.probes.registry import PROBES as PROBES

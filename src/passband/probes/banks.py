@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from passband.core.errors import NotApplicable, unknown
 from passband.models.layers import SeparableConv2d
+from passband.weights.first import first_convolution, is_spatial, no_convolution
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def filter_banks(model: nn.Module) -> tuple[tuple[Bank, ...], str]:
     Raises:
         PassbandError: when the model has no convolution larger than 1×1.
     """
-    found = [(name, module) for name, module in model.named_modules() if _is_spatial(module)]
+    found = [(name, module) for name, module in model.named_modules() if is_spatial(module)]
     separable = {id(module.depthwise) for module in model.modules() if isinstance(module, SeparableConv2d)}
     depthwise = [
         (name, module)
@@ -42,7 +42,7 @@ def filter_banks(model: nn.Module) -> tuple[tuple[Bank, ...], str]:
         if module.groups == module.in_channels and (module.groups > 1 or id(module) in separable)
     ]
     if not found:
-        raise NotApplicable(_no_convolution(model))
+        raise no_convolution(model)
     what = "depthwise filters" if depthwise else "slices (output × input channel) of dense convolutions"
     return tuple(Bank(name, slices(module.weight)) for name, module in depthwise or found), what
 
@@ -59,41 +59,14 @@ def first_kernels(model: nn.Module, layer: str | None) -> tuple[str, str, Float[
     Raises:
         PassbandError: when no such layer is there, or the model has no spatial convolution.
     """
-    modules: dict[str, nn.Conv2d | SeparableConv2d] = {}
-    for name, module in model.named_modules():
-        inside = any(isinstance(modules.get(parent), SeparableConv2d) for parent in _parents(name))
-        if isinstance(module, SeparableConv2d) or (_is_spatial(module) and not inside):
-            modules[name] = module
-    if not modules:
-        raise NotApplicable(_no_convolution(model))
-    if layer is None:
-        layer = next(iter(modules))
-    if layer not in modules:
-        raise unknown("convolution larger than 1×1", layer, modules)
-    chosen = modules[layer]
+    name, chosen = first_convolution(model, layer)
     with torch.no_grad():
         if isinstance(chosen, SeparableConv2d):
-            return layer, "composed kernels of a separable convolution", chosen.kernel().float().cpu()
+            return name, "composed kernels of a separable convolution", chosen.kernel().float().cpu()
         kind = "depthwise kernels" if chosen.groups == chosen.in_channels > 1 else "kernels"
-        return layer, kind, chosen.weight.detach().float().cpu()
+        return name, kind, chosen.weight.detach().float().cpu()
 
 
 def slices(weight: Float[Tensor, "out in height width"]) -> Float[Tensor, "slice height width"]:
     """Return a weight's two-dimensional slices, detached, float32, on the CPU."""
     return weight.detach().float().cpu().flatten(0, 1)
-
-
-def _is_spatial(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(len(parts))]
-
-
-def _no_convolution(model: nn.Module) -> str:
-    return (
-        f"this probe needs a convolution larger than 1×1, and {type(model).__name__} has none; leave the "
-        "probe out with --only bands,robustness"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from passband.core.scale import Scale
 from passband.core.store import lock, runs_folder, write_atomic
 from passband.data.catalog import Split
 from passband.data.dataset import Batches
+from passband.models.wrap import Classifier
 from passband.sweeps.answers import measure
 from passband.sweeps.resolve import Subject, images_for
 from passband.train.build import batches, training_set
@@ -28,6 +29,8 @@ from passband.train.run import Run, load
 from passband.train.run import train as train_run
 
 T = TypeVar("T")
+WATCHED = 1000
+"""Test images that the log of a training below full scale speaks of after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Lab:
 
     def train(self, recipe: Recipe, *, keep_epochs: bool = False) -> Run:
         """Train a recipe, or find its run done; equal recipes of two experiments share one run."""
-        compute = Compute(**{**vars(self.compute), "keep_epochs": keep_epochs or self.compute.keep_epochs})
+        # The log's test score is for whoever watches: what is measured is measured by probes.
+        watched = None if self.scale is Scale.FULL else WATCHED
+        compute = replace(self.compute, keep_epochs=keep_epochs or self.compute.keep_epochs, watched=watched)
         return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
 
     def probe(
@@ -70,10 +75,31 @@ class Lab:
             split: ``"train"`` asks about the images that it learned from: their part, their view, their labels,
                 shuffled ones too, without augmentation.
         """
-        asked = self.subject(run, epoch)
+        return self.ask(self.subject(run, epoch), run, name, options, split=split)
+
+    def ask(
+        self,
+        asked: Subject,
+        run: Run,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        split: Split = "test",
+        limit: int | None = None,
+    ) -> dict[str, Result]:
+        """Probe a model on a run's images and return the results by name.
+
+        Args:
+            asked: The run's own model, or what an edit made of it.
+            run: The run whose images they are; the answer is kept there, by the model's weights.
+            name: The probe.
+            options: The probe's options.
+            split: As in :meth:`probe`.
+            limit: Fewer images than the laboratory's own limit, the first of the same permutation; None for that limit.
+        """
         results = measure(
             asked,
-            self.images(asked, run, split),
+            self.images(asked, run, split, limit),
             name,
             options or {},
             folder=run.folder / "answers",
@@ -149,12 +175,24 @@ class Lab:
         name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}{at}"
         return Subject.of(name, model)
 
-    def images(self, asked: Subject, run: Run, split: Split = "test") -> Batches:
-        """Return the images of the run's own data set, as many as the limit allows."""
+    def edited(self, run: Run, edit: Callable[[Classifier], object]) -> Subject:
+        """Load a run's model and edit it.
+
+        Args:
+            run: A finished run.
+            edit: Changes the model in place and returns what it did, whose text is added to the model's name.
+        """
+        plain = self.subject(run)
+        done = edit(plain.model)
+        return Subject.of(f"{plain.name}, {done}", plain.model)
+
+    def images(self, asked: Subject, run: Run, split: Split = "test", limit: int | None = None) -> Batches:
+        """Return the images of the run's own data set, as many as the limit allows; None is the laboratory's own."""
+        limit = self.limit if limit is None else limit
         if split == "train":
             learned = batches(run.recipe, training_set(run.recipe, self.data_dir)).dataset
-            return learned.take(min(self.limit or len(learned), len(learned))).batches(device=self.device)
-        return images_for(asked, run.recipe.data.name, data_dir=self.data_dir, limit=self.limit, device=self.device)
+            return learned.take(min(limit or len(learned), len(learned))).batches(device=self.device)
+        return images_for(asked, run.recipe.data.name, data_dir=self.data_dir, limit=limit, device=self.device)
 
     @property
     def device(self) -> str:

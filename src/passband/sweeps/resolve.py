@@ -78,7 +78,7 @@ def subject(
         # The user's own object: it stays where it lies and in the mode that it is in.
         model = wrap_module(source, size=size, mean=mean, std=std)
         return Subject.of(type(model.inner).__name__, model)
-    folder = _run_folder(source)
+    folder = run_folder(source)
     if folder is None:
         # A file of the user's brings its own weights, or none.
         trained = pretrained and weights is None and not PATTERN.fullmatch(source)
@@ -99,7 +99,12 @@ def subject(
     return Subject.of(name, model.to(device).eval())
 
 
-def _run_folder(source: str) -> Path | None:
+def run_folder(source: str) -> Path | None:
+    """Return the folder of the run that a name means, its path or the head of its digest; None where it means none.
+
+    Raises:
+        PassbandError: when several runs begin so.
+    """
     if (Path(source) / "recipe.yaml").exists():
         return Path(source)
     if len(source) < 6 or not set(source) <= set("0123456789abcdef"):

@@ -170,7 +170,10 @@ class _Training:
         )
         self.batches = build.batches(recipe, dataset)
         self.spec = build.image_spec(recipe, dataset)
-        self.test = build.test_set(recipe, data_dir).batches(512, device=self.fabric.device)
+        test = build.test_set(recipe, data_dir)
+        watched = min(compute.watched or len(test), len(test))
+        self.test = test.batches(512, device=self.fabric.device)
+        self.watched = test.take(watched).batches(512, device=self.fabric.device) if watched < len(test) else self.test
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
         learned = [parameter for _, parameter in learned_parameters(self.model)]
@@ -197,7 +200,7 @@ class _Training:
             step=scheme.step,
             score=self.task.scores,
             schedule=make_schedule(self.recipe.schedule),
-            evaluate=lambda model: float(self.task.measure(model, self.test).float().mean()),
+            evaluate=lambda model: float(self.task.measure(model, self.watched).float().mean()),
             save=lambda: self.state.save(checkpoint, self.digest),
             end_epoch=self._end_epoch,
             log=self.folder / "log.csv",

@@ -1,0 +1,125 @@
+"""What an attack by gradients would see first: how often the loss has no gradient at all, and how sure the model is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from passband.core.errors import NotApplicable
+from passband.core.results import Result, Scalar
+from passband.data.dataset import Batches
+from passband.models.outputs import check_logits, check_targets
+from passband.models.state import exact, frozen, uses_batch_statistics
+from passband.probes.registry import PROBES
+from passband.tasks.classification import correct, wilson
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Hold what was seen of each image, in the order of the batches.
+
+    Attributes:
+        right: bool [N], the model's answer is the target.
+        largest: float32 [N], largest size of an entry of the gradient of the cross-entropy by the image.
+        confidence: float32 [N], largest softmax probability, 0 to 1.
+    """
+
+    right: np.ndarray
+    largest: np.ndarray
+    confidence: np.ndarray
+
+    @property
+    def zero(self) -> np.ndarray:
+        """bool [N], the gradient is zero everywhere."""
+        zero: np.ndarray = self.largest == 0
+        return zero
+
+
+@PROBES.register("gradients")
+def gradients(model: nn.Module, batches: Batches) -> tuple[Result, ...]:
+    """Count images on which the loss has no gradient at all, so that attacks which follow it stand still.
+
+    Logits far apart make the softmax 1 and 0 to the last bit of float32, and the cross-entropy's gradient exactly
+    zero: such an image withstands FGSM and PGD for reasons of arithmetic. Any gradient above zero has a sign to follow,
+    though the label's own part of it is gone before, once its probability rounds to 1.
+
+    Args:
+        model: Images in [0, 1] in, logits out; left as it was found.
+        batches: The images, and what the loss counts as right.
+
+    Returns:
+        ``gradients.zero``: Scalar, of the images that the model gets right the share whose gradient is zero
+        everywhere. ``arrays`` hold, per image, ``right``, ``zero`` and ``largest``, the largest size of an entry.
+        ``gradients.confidence``: Scalar, the largest softmax probability, mean over all images; each one in ``arrays``.
+
+    Raises:
+        NotApplicable: when the model normalizes by each batch, whose images then share their gradients.
+        PassbandError: when the targets are no classes of the model, or it gives NaN.
+
+    **Source**: high-frequency, section 6.3, does not look; Athalye et al., *Obfuscated gradients give a false sense
+    of security*, section 3, say why one should.
+    """
+    measure = batches.measure  # refuses targets that say nothing, before any work
+    found = input_gradients(model, batches)
+    silent, count = int((found.zero & found.right).sum()), int(found.right.sum())
+    how: dict[str, Any] = {"probe": "gradients", "loss": "cross-entropy", "dtype": "float32"}
+    ends = wilson(silent, count) if count else (None, None)
+    return (
+        Scalar(
+            name="gradients.zero",
+            title=f"Images without any gradient, of those that count for the {measure}",
+            how=how,
+            notes=("Of the images with a right answer, those whose gradient is zero everywhere, in float32.",),
+            arrays={"right": found.right, "zero": found.zero, "largest": found.largest},
+            value=silent / count if count else None,
+            low=ends[0],
+            high=ends[1],
+            n=count,
+            unit="fraction",
+        ),
+        Scalar(
+            name="gradients.confidence",
+            title="Largest softmax probability, mean over the images",
+            how=how,
+            arrays={"confidence": found.confidence},
+            value=float(found.confidence.mean(dtype=np.float64)),
+            n=len(found.confidence),
+            unit="fraction",
+        ),
+    )
+
+
+def zero_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Tell per image whether the gradient of its cross-entropy is zero everywhere, right or wrong; bool [N]."""
+    return input_gradients(model, batches).zero
+
+
+def input_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Gradients:
+    """Ask a model about each image and differentiate its cross-entropy by the image.
+
+    Raises:
+        NotApplicable: when the model normalizes by each batch.
+        PassbandError: when the targets are no classes of the model, or it gives NaN.
+    """
+    if uses_batch_statistics(model):
+        raise NotApplicable(
+            "gradients of an image need answers that others do not change; this model normalizes by batch"
+        )
+    with frozen(model), exact():
+        parts = [_of_batch(model, images, targets) for images, targets in batches]
+    return Gradients(*(torch.cat(some).cpu().numpy() for some in zip(*parts, strict=True)))
+
+
+def _of_batch(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    points = images.detach().requires_grad_()
+    logits = check_logits(model(points), len(points))
+    check_targets(targets, logits.shape[1])
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(logits, targets, reduction="sum"), points)
+    said = logits.detach()
+    return correct(said, targets), gradient.abs().amax((1, 2, 3)).float(), said.softmax(1).amax(1).float()
