@@ -17,6 +17,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "cifar_resnet": {"depth": 1, "width": 4},
     "conv_mixer": {"depth": 2, "width": 8, "kernel": 4, "patch": 2},
     "postact_resnet": {"depth": 1, "width": 4},
+    "hfc_resnet32": {"depth": 1, "width": 4, "norm": "batch"},
+    "small_lenet": {"width": 6},
+    "small_alexnet": {"width": 4},
+    "small_vgg": {"width": 4},
+    "small_resnet18": {"width": 4},
 }
 
 
@@ -75,12 +80,12 @@ def test_it_answers_as_timms_networks_do(model: Any) -> None:
     features = model.forward_features(images)
     assert features.shape[:2] == (2, model.num_features)
     assert torch.equal(model.forward_head(features), model(images))
-    assert model.forward_head(features, pre_logits=True).shape == (2, model.num_features)
+    assert model.forward_head(features, pre_logits=True).shape == (2, model.head_hidden_size)
     assert model.get_classifier().out_features == model.num_classes == 7
     model.reset_classifier(3)
     assert model(images).shape == (2, 3) and model.num_classes == 3
     model.reset_classifier(0)
-    assert model(images).shape == (2, model.num_features)
+    assert model(images).shape == (2, model.head_hidden_size)
 
 
 def test_its_metadata_name_modules_that_exist(model: Any) -> None:

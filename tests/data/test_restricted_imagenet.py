@@ -156,5 +156,5 @@ def test_the_sample_images_of_imagenet_are_merged_split_and_trained_on(
     assert all(less < more for more, less in pairwise(left)) and left[-1] > 0
     monkeypatch.setattr(build, "test_set", lambda *_: found.take(9))
     recipe = settings.training(Scale.FULL, data=NAME, seed=0, view=settings.band(100, "low"))
-    run = train(recipe.with_settings(["batch=9", "epochs=1"]), runs=tmp_path / "runs", data_dir=tmp_path)
+    run = train(recipe.with_settings(["batch=9", "data.part=9", "epochs=1"]), runs=tmp_path / "runs", data_dir=tmp_path)
     assert run.metrics["test_images"] == 9

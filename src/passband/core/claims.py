@@ -66,9 +66,7 @@ class Judged(BaseModel):
     interval: str
 
 
-def judge(
-    claim: Claim, rows: Rows, scale: Scale, redrawn: Callable[[], Sequence[Rows]] | None = None
-) -> Judged:
+def judge(claim: Claim, rows: Rows, scale: Scale, redrawn: Callable[[], Sequence[Rows]] | None = None) -> Judged:
     """Judge one claim over all seeds of a table.
 
     The 95% interval is Student's t over three seeds or more; with fewer, a bootstrap over the stored per-sample

@@ -58,7 +58,8 @@ def bands(
         rescale: How LFC and HFC come back to a pixel scale; low-passed images are clipped to [0, 1] always.
         statistics: What a batch norm normalizes by: its ``"running"`` statistics, or those of each ``"batch"`` of
             copies, to which it then adapts.
-        batch: Images in such a batch; not read with running statistics, where results do not depend on it.
+        batch: Images in such a batch, in the order in which they come: sorted by class, a batch would hold few classes
+            (a limit takes them in a random order). Not read with running statistics, which do not depend on it.
         examples: How many images the gallery shows, the first ones of the batches; 0 for no gallery.
 
     Returns:

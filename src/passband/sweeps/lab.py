@@ -29,8 +29,8 @@ from passband.train.run import Run, load
 from passband.train.run import train as train_run
 
 T = TypeVar("T")
-WATCHED = 1000
-"""Test images that the log of a training below full scale speaks of after each epoch."""
+WATCHED: dict[Scale, int | None] = {Scale.SMOKE: 100, Scale.SMALL: 1000, Scale.FULL: None}
+"""Test images that a training's log speaks of after each epoch; None is all."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Lab:
     def train(self, recipe: Recipe, *, keep_epochs: bool = False) -> Run:
         """Train a recipe, or find its run done; equal recipes of two experiments share one run."""
         # The log's test score is for whoever watches: what is measured is measured by probes.
-        watched = None if self.scale is Scale.FULL else WATCHED
-        compute = replace(self.compute, keep_epochs=keep_epochs or self.compute.keep_epochs, watched=watched)
+        keep = keep_epochs or self.compute.keep_epochs
+        compute = replace(self.compute, keep_epochs=keep, watched=WATCHED[self.scale])
         return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
 
     def probe(

@@ -24,9 +24,9 @@ from passband.train.run import Run
 CASE = {"case": "one", "data": "photos", "seed": 0}
 
 
-def by_hand(tmp_path, epochs: dict[int, dict[str, list[float]]], scale: Scale = Scale.SMALL) -> Followed:
+def by_hand(tmp_path, epochs: dict[int, dict[str, list[float]]]) -> Followed:
     verdicts = {epoch: {line: np.array(right) for line, right in found.items()} for epoch, found in epochs.items()}
-    return Followed(Run(tmp_path / "run", Recipe(), {}), scale, (4, 8), verdicts, {})
+    return Followed(Run(tmp_path / "run", Recipe(), {}), (4, 8), verdicts, {})
 
 
 def test_a_training_is_followed_on_whole_images_and_on_every_copy(tmp_path) -> None:
@@ -49,13 +49,12 @@ def test_a_training_is_followed_on_whole_images_and_on_every_copy(tmp_path) -> N
     assert len([name for name in whole.last if name.startswith("HFC r")]) == 4
 
 
-def test_a_row_holds_means_in_percent_and_verdicts_where_something_is_judged(tmp_path) -> None:
+def test_a_row_holds_means_in_percent_of_verdicts_that_can_be_drawn_anew(tmp_path) -> None:
     lines = {"train": [1.0, 1.0, 1.0, 0.0], "test": [1.0, 0.0, 0.0, 0.0]}
     found = measured(by_hand(tmp_path, {1: lines}), CASE, more={"own": np.ones(4)})
     assert (found.row["train"], found.row["test"], found.row["gap"], found.row["own"]) == (75, 25, 50, 100)
     assert set(found.verdicts) == {"train", "test", "own"} and len(found.results) == 1
-    smoke = measured(by_hand(tmp_path, {1: lines}, Scale.SMOKE), CASE, drawn=False)
-    assert smoke.row["gap"] == 50 and not smoke.verdicts and not smoke.results
+    assert not measured(by_hand(tmp_path, {1: lines}), CASE, drawn=False).results
     row = CASE | found.row
     assert gap([row], "one") == 50 and gap([row], "another") is None
 

@@ -67,14 +67,12 @@ class Followed:
 
     Attributes:
         run: It.
-        scale: Of the experiment.
         radii: Of the band copies, ascending.
         epochs: Verdicts after each epoch that was measured, ascending.
         how: What a result says of itself.
     """
 
     run: Run
-    scale: Scale
     radii: tuple[float, ...]
     epochs: dict[int, Verdicts]
     how: dict[str, Any]
@@ -151,7 +149,7 @@ def followed(
     asked = {epoch: _ask(run, lab, chosen, copies, reading, epoch) for epoch in epochs}
     verdicts = {epoch: found for epoch, (found, _) in asked.items()}
     how = asked[max(asked)][1]
-    return Followed(run, lab.scale, chosen, verdicts, how | {"run": run.digest, "epochs": list(verdicts)})
+    return Followed(run, chosen, verdicts, how | {"run": run.digest, "epochs": list(verdicts)})
 
 
 def ended(recipe: Recipe, lab: Lab, **reading: Any) -> Followed:
@@ -159,7 +157,7 @@ def ended(recipe: Recipe, lab: Lab, **reading: Any) -> Followed:
     run = lab.train(recipe)
     chosen = radii_of(recipe.data.name)
     verdicts, how = _ask(run, lab, chosen, "test", reading, None)
-    return Followed(run, lab.scale, chosen, {run.metrics["epochs"]: verdicts}, how | {"run": run.digest})
+    return Followed(run, chosen, {run.metrics["epochs"]: verdicts}, how | {"run": run.digest})
 
 
 def _ask(
@@ -192,9 +190,6 @@ def _verdicts(found: Mapping[str, Result], whole: str) -> Verdicts:
 def measured(course: Followed, case: Case, *, drawn: bool = True, more: Verdicts | None = None) -> Measured:
     """Return one case's row, its panel where it was followed, and its verdicts.
 
-    At smoke, which judges nothing, verdicts are left out: drawing them anew for dozens of claims would take longer than
-    the trainings.
-
     Args:
         course: What was got right.
         case: Whose; names the panel.
@@ -207,8 +202,7 @@ def measured(course: Followed, case: Case, *, drawn: bool = True, more: Verdicts
         row["gap"] = 100 * float(verdicts["train"].mean() - verdicts["test"].mean())
     title = f"{case['case']}, {case['data']}, seed {case['seed']}: accuracy over epochs"
     results = (course.curve(title),) if drawn else ()
-    judged = course.scale.reaches(Scale.SMALL)
-    return Measured(row | {"run": course.run.digest}, results, verdicts if judged else {})
+    return Measured(row | {"run": course.run.digest}, results, verdicts)
 
 
 def gap(rows: Rows, case: str) -> float | None:
