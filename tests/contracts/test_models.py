@@ -28,6 +28,10 @@ SMALL: dict[str, dict[str, Any]] = {
 LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("separable_resnet", "cifar_resnet")}
 """The networks that have a size for ImageNet too."""
 
+STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32"), 3), "small_lenet": 2, "small_alexnet": 3, "small_vgg": 5,
+          "small_resnet18": 5, **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
+"""The networks of which timm can take features, and how many."""
+
 Made = tuple[str, dict[str, Any]]
 """A network's name and its arguments."""
 
@@ -95,15 +99,17 @@ def test_its_metadata_name_modules_that_exist(model: Any) -> None:
     assert cfg["input_size"] == (3, 32, 32) and cfg["mean"] == (0.0, 0.0, 0.0) and cfg["std"] == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("made", [*LARGE, *(f"{name}-imagenet" for name in LARGE)], indirect=True)
-def test_timm_gets_the_stages_features_that_the_metadata_names(made: Made, model: Any) -> None:
+@pytest.mark.parametrize(("made", "stages"), STAGED.items(), indirect=["made"])
+def test_timm_gets_the_features_of_the_stages_that_the_metadata_names(made: Made, model: Any, stages: int) -> None:
     name, arguments = made
-    images = torch.rand(2, 3, 64, 64)
+    images, seen = torch.rand(2, 3, 64, 64), []
+    for info in model.feature_info:
+        model.get_submodule(info["module"]).register_forward_hook(lambda *given: seen.append(given[2].shape))
+    model(images)
     features = timm.create_model(name, features_only=True, **arguments).eval()(images)
-    assert len(features) == len(model.feature_info) == arguments.get("stages", 3)
-    for found, info in zip(features, model.feature_info, strict=True):
-        assert found.shape == (2, info["num_chs"], 64 // info["reduction"], 64 // info["reduction"])
-        assert isinstance(model.get_submodule(info["module"]), nn.Sequential)
+    assert len(features) == len(model.feature_info) == stages
+    for found, info, inside in zip(features, model.feature_info, seen, strict=True):
+        assert found.shape == (2, info["num_chs"], 64 // info["reduction"], 64 // info["reduction"]) == inside
 
 
 def test_every_parameter_gets_a_gradient(model: nn.Module) -> None:

@@ -11,10 +11,11 @@ import torch
 from passband.core.band import Band
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
-from passband.data.augment import TrainBatches
+from passband.data import held
+from passband.data.augment import TrainBatches, augmentations
 from passband.data.classes import match_classes
 from passband.data.dataset import ImageSet, fingerprint
-from passband.data.views import band_limited, part, shuffle_labels
+from passband.data.views import VIEWS, band_limited, part, rescaled, shuffle_labels
 
 NAMES = ("n01", "n02", "n03")
 
@@ -47,6 +48,43 @@ def test_copies_are_divided_by_their_maximum_and_empty_ones_left() -> None:
     assert clipped.min() == 0 and clipped.max() <= 1
     with pytest.raises(PassbandError, match="did you mean 'max'"):
         band_limited(noise(), Band.disc(2), "maxx")  # type: ignore[arg-type]
+
+
+def test_rescaled_images_have_a_maximum_of_one_and_a_mark_of_their_own() -> None:
+    dark = replace(noise(), images=noise().images // 3)
+    bright = VIEWS["rescaled"](dark)
+    images = whole(dark)
+    torch.testing.assert_close(whole(bright), images / images.amax((1, 2, 3), keepdim=True))
+    assert "divided by its maximum" in bright.notes[-1] and bright.fingerprint != dark.fingerprint
+    black = rescaled(replace(noise(), images=np.zeros_like(noise().images)))
+    assert not whole(black).any()
+    low = rescaled(band_limited(dark, Band.disc(2), "none"))
+    torch.testing.assert_close(whole(low), whole(band_limited(dark, Band.disc(2), "max")))
+    assert len({low.fingerprint, bright.fingerprint, band_limited(dark, Band.disc(2), "none").fingerprint}) == 3
+
+
+def test_a_views_copies_are_made_once_and_held_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_CHUNK", 5)  # 12 images: 5, 5 and 2
+    asked: list[int] = []
+
+    def view(images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return 2 * images - 0.5
+
+    seen = replace(noise(), view=view)
+    batches = TrainBatches(seen, 4, augmentations([{"name": "flip"}]), seed=1)
+    epochs = [list(batches.epoch(number)) for number in (0, 1)]
+    assert asked == [5, 5, 2]
+    torch.testing.assert_close(held.viewed(seen).permute(0, 3, 1, 2), whole(seen))
+    monkeypatch.setattr(held, "MOST", 4 * noise().images.size - 1)
+    asked.clear()
+    step_by_step = TrainBatches(seen, 4, augmentations([{"name": "flip"}]), seed=1)
+    for number, epoch in enumerate(epochs):
+        for (images, targets), (others, same) in zip(epoch, step_by_step.epoch(number), strict=True):
+            assert torch.equal(images, others) and torch.equal(targets, same)
+    assert asked == [4] * 6
+    monkeypatch.setattr(held, "MOST", 4 * noise().images.size)
+    assert held.fits(seen)
 
 
 def test_training_sees_the_view_too_and_its_fingerprint_differs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,12 +26,12 @@ def weights(model: nn.Module) -> int:
 
 def convolved(*channels: int, kernels: tuple[int, ...]) -> int:
     """Count the weights and biases of convolutions in a row."""
-    pairs = zip(channels[:-1], channels[1:], kernels, strict=True)
-    return sum(inputs * outputs * kernel**2 + outputs for inputs, outputs, kernel in pairs)
+    pairs = zip(pairwise(channels), kernels, strict=True)
+    return sum(inputs * outputs * kernel**2 + outputs for (inputs, outputs), kernel in pairs)
 
 
 def linear(*widths: int) -> int:
-    return sum(inputs * outputs + outputs for inputs, outputs in zip(widths[:-1], widths[1:], strict=True))
+    return sum(inputs * outputs + outputs for inputs, outputs in pairwise(widths))
 
 
 COUNTS = {

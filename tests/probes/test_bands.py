@@ -84,6 +84,42 @@ def test_cut_offs_follow_the_size_of_the_images(side: int, radii: tuple, degrees
     assert "bands.examples" not in found
 
 
+def test_batch_statistics_are_those_of_each_batch_of_copies() -> None:
+    model, data = network(), images()
+    with torch.no_grad():
+        model[1].running_mean.fill_(0.7)
+        model[1].running_var.fill_(0.02)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = by_name(bands(model, data.batches(30), radii=(3.0,), statistics="batch", batch=10, examples=2))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2) / 255
+    norm = nn.BatchNorm2d(8, track_running_stats=False)  # in evaluation mode it takes the batch's own
+    norm.load_state_dict({"weight": model[1].weight, "bias": model[1].bias})
+    stateless = nn.Sequential(model[0], norm, *model[2:]).eval()
+    copies = {("bands.clean", "predicted"): pixels} | {
+        ("bands.accuracy", f"{kind}.predicted"): rescale(cut(pixels, Band.disc(3)), "max")
+        for kind, cut in (("LFC", low), ("HFC", high))
+    }
+    for (name, array), copy in copies.items():
+        with torch.no_grad():
+            said = torch.cat([stateless(part).argmax(1) for part in copy.split(10)])
+        assert np.array_equal(found[name].arrays[array].reshape(-1), said)
+    running = by_name(bands(model, data.batches(30), radii=(3.0,), examples=0))
+    assert not np.array_equal(
+        running["bands.accuracy"].arrays["LFC.predicted"], found["bands.accuracy"].arrays["LFC.predicted"]
+    )
+    assert all(
+        one.how["statistics"] == "batch" and "each batch of 10 copies" in one.notes[-1] for one in found.values()
+    )
+    assert all(one.how["statistics"] == "running" for one in running.values())
+
+
+def test_without_degrees_no_image_is_low_passed() -> None:
+    found = by_name(bands(network(), images(count=4).batches(4), radii=(3.0,), degrees=(), examples=1))
+    assert set(found) == {"bands.clean", "bands.accuracy", "bands.confidence", "bands.examples"}
+    assert parse_options(PROBES["bands"], {"degrees": []}, owner="probe bands") == {"degrees": ()}
+
+
 def test_the_gallery_shows_what_the_model_said_at_each_radius() -> None:
     data = images()
     found = by_name(bands(network(), data.batches(7), radii=(5.0, 2.0), examples=9))
@@ -160,6 +196,8 @@ def test_mistakes_are_one_line() -> None:
         (lambda: bands(network(2), images().batches(8)), "2 classes"),
         (lambda: bands(network(), images().batches(8), radii=()), "radii needs at least one"),
         (lambda: bands(network(), images().batches(8), radii=(-1.0,)), "cut-off"),
+        (lambda: parse_options(bands, {"statistics": "bach"}, owner="probe bands"), "statistics cannot be 'bach'"),
+        (lambda: bands(network(), images().batches(8), batch=0), "batch is 1 or more; got 0"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

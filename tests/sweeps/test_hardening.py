@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 
-from passband.core.errors import PassbandError
 from passband.core.results import Column, Table
 from passband.models.create import create
 from passband.sweeps import hardening
@@ -58,13 +57,3 @@ def test_the_best_is_the_most_robust_that_is_no_illusion_and_not_too_dear() -> N
     assert hardening.best(found, 0.4) == ("a", 1.0)
     assert hardening.best(table(base, hidden), 1.0) is None
     assert hardening.judgment(found, ("smooth-first", 1.0)) == "only hides gradients"
-    assert hardening.judgment(found, ("smooth-first", 2.0)) is None
-
-
-@pytest.mark.parametrize(
-    "text", ["smooth-first", "smooth-first=", "smooth-first=much", "smoothe=1", "smooth-first=nan"]
-)
-def test_what_to_keep_is_an_edit_and_a_number(text: str) -> None:
-    with pytest.raises(PassbandError, match=r"--keep takes EDIT=STRENGTH.*; got"):
-        hardening.wanted(text)
-    assert hardening.wanted("low-pass-input=1/2") == ("low-pass-input", 0.5)

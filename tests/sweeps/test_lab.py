@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import passband
+from passband.core.band import Band
 from passband.core.compute import Compute
 from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.results import Scalar
 from passband.core.scale import Scale
 from passband.core.store import runs_folder
+from passband.data import catalog
+from passband.data.views import band_limited, part, shuffle_labels
 from passband.probes import PROBES
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import subject
@@ -38,6 +42,34 @@ def test_a_probe_can_be_followed_through_a_training(lab: Lab) -> None:
     clean = [found["bands.clean"] for found in (*tracked.values(), last)]
     assert all(isinstance(one, Scalar) and one.n == 60 for one in clean)
     assert clean[0].how["weights"] != clean[1].how["weights"] == clean[2].how["weights"]
+
+
+SHUFFLED = TINY.with_settings(
+    ["data.shuffle_labels=true", "data.view={name: band_limited, cutoff: 8}", "augment=[{name: flip}]", "epochs=1"]
+)
+
+
+def test_a_probe_of_the_training_split_sees_what_was_learned_from_without_augmentation(lab: Lab) -> None:
+    run = lab.train(SHUFFLED)
+    asked = lab.subject(run)
+    learned, few = (
+        Lab(Scale.SMOKE, "x", compute=lab.compute, limit=limit).images(asked, run, "train") for limit in (None, 20)
+    )
+    photos = catalog.load("photos", "train", size=(32, 32))
+    expected = shuffle_labels(band_limited(part(photos, 64), Band.disc(8.0)))
+    assert learned.count == 64 and few.count == 20 and learned.measure == "accuracy"
+    for given, wanted in ((learned, expected.take(64)), (few, expected.take(20))):
+        assert given.dataset.fingerprint == wanted.fingerprint
+        images, labels = next(iter(given))
+        whole, targets = next(iter(wanted.batches()))
+        assert torch.equal(images, whole) and torch.equal(labels, targets)
+    assert learned.targets.tolist() != part(photos, 64).take(64).labels.tolist()
+    options = {"radii": (8,), "degrees": (), "examples": 0}
+    splits = {split: lab.probe(run, "bands", options, split=split)["bands.clean"] for split in ("train", "test")}
+    assert splits["train"].how["fingerprint"] != splits["test"].how["fingerprint"]
+    assert np.array_equal(splits["train"].arrays["targets"], lab.images(asked, run, "train").targets.numpy())
+    tracked = lab.track(SHUFFLED, "bands", options, epochs=(1,), split="train")
+    assert list(tracked) == [1] and tracked[1]["bands.clean"].value == splits["train"].value
 
 
 def test_an_answer_is_kept_for_its_weights_data_and_options(lab: Lab, monkeypatch) -> None:

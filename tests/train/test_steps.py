@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from passband.attacks.gradient_sign import FGSM
 from passband.attacks.trades import TPGD
 from passband.core.compute import Compute
+from passband.core.errors import PassbandError
 from passband.core.recipe import Part, Recipe
+from passband.core.spec import ImageSpec
 from passband.tasks.classification import loss
 from passband.train import build, steps
 from passband.train.run import train
@@ -77,6 +79,73 @@ def test_trades_makes_its_images_by_the_recipes_attack_with_another_start_each_s
     for number in (3, 4):
         step(model, images, targets, number)
     assert seeds == [3, 4]
+
+
+class Counting(nn.Module):
+    """Tell classes apart by a linear map, and say how many there are as models here do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.spec = nn.Linear(108, 5), ImageSpec((6, 6), None, None, "test", 5)
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        logits: Tensor = self.head(images.flatten(1))
+        return logits
+
+
+def test_mixup_mixes_neighbors_and_their_labels_by_one_share_per_step() -> None:
+    model, images, targets = Counting(), images_of(7).float(), torch.arange(7) % 5
+    step = steps.make_scheme(Part(name="mixup"), None, {}).step
+    shares = []
+    for number in range(200):
+        value, logits = step(model, images, targets, number)
+        mixed, other = model.seen.pop(), images.roll(1, 0)
+        share = float(((mixed - other) * (images - other)).sum() / (images - other).square().sum())
+        torch.testing.assert_close(mixed, share * images + (1 - share) * other)
+        chances = logits.log_softmax(1)
+        rows = torch.arange(7)
+        by_hand = -(share * chances[rows, targets] + (1 - share) * chances[rows, targets.roll(1, 0)]).mean()
+        torch.testing.assert_close(value, by_hand)
+        shares.append(share)
+    spread = torch.tensor(shares)
+    # Beta(1/2, 1/2) has mean 1/2 and variance 1/8; a share is a draw of its own, within four standard errors.
+    assert abs(spread.mean() - 0.5) < 4 * (1 / 8 / 200) ** 0.5 and abs(spread.var() - 1 / 8) < 0.03
+    assert len(set(shares)) == 200
+
+
+def test_mixup_draws_by_the_steps_number_alone_and_leaves_the_worlds_randomness() -> None:
+    model, images, targets = Counting(), images_of(4).float(), torch.arange(4)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    values = [steps.mixup(None, {}).step(model, images, targets, number)[0].item() for number in (5, 6, 5)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert values[0] == values[2] != values[1]
+    steps.mixup(None, {}, alpha=1e6).step(model, images, targets, 0)
+    torch.testing.assert_close(model.seen[-1], (images + images.roll(1, 0)) / 2, rtol=0, atol=0.01)
+    with pytest.raises(PassbandError, match="alpha above 0; got 0"):
+        steps.mixup(None, {}, alpha=0.0)
+    with pytest.raises(PassbandError, match="leave attack null"):
+        steps.make_scheme(Part(name="mixup"), Part(name="fgsm"), {})
+
+
+def test_mixup_trains(tmp_path, monkeypatch) -> None:
+    whole = build.test_set
+    monkeypatch.setattr(build, "test_set", lambda *arguments: whole(*arguments).take(20))
+    recipe = Recipe.of(
+        {
+            "model": {"name": "hfc_resnet32", "depth": 1, "width": 4},
+            "data": {"name": "photos", "part": 64},
+            "scheme": {"name": "mixup", "alpha": "1/2"},
+            "optimizer": {"name": "adam", "lr": 3e-3},
+            "epochs": 1,
+            "batch": 32,
+        }
+    )
+    run = train(recipe, compute=Compute(device="cpu"), runs=tmp_path)
+    (line,) = (run.folder / "log.csv").read_text().splitlines()[1:]
+    assert 0.5 * math.log(15) < float(line.split(",")[3]) < 2 * math.log(15)
 
 
 def test_free_moves_one_delta_by_the_gradient_that_teaches_the_weights() -> None:

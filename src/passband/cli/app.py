@@ -124,11 +124,11 @@ def harden(
     from passband.sweeps.answers import describe
     from passband.sweeps.resolve import images_for
     from passband.train.device import torch_device
+    from passband.weights.edits import choice
 
     statistics = tuple[float, ...] | None
-    chosen = None if keep is None else hardening.wanted(keep)
-    planned = probing.plan("harden", [f"harden.{one}" for one in settings or []], seed)
-    planned["harden"]["eps"] = eps
+    kept = [] if keep is None else [f"also={keep}"]
+    planned = probing.plan("harden", [f"harden.{one}" for one in [f"eps={eps}", *kept, *(settings or [])]], seed)
     asked = probing.load(
         model, weights=weights, size=size, device=torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
@@ -139,12 +139,13 @@ def harden(
     (results,) = probing.ask(asked, batches, planned, folder=folder, command=_command())
     show.results(results)
     show.path("report", folder / "report.html")
-    chosen = chosen or hardening.best(results, loss)
+    chosen = hardening.best(results, loss) if keep is None else choice(keep)
     if chosen is None:
         show.line(f"no edit is more robust at a loss of {loss:.3g} or less: none is written (--keep EDIT=STRENGTH)")
         return 0
-    show.line(f"written: {chosen[0]}={chosen[1]:g}, judged {hardening.judgment(results, chosen) or 'not at all'}")
-    show.path("model", hardening.write(asked, model, chosen, folder))
+    where = hardening.write(asked, model, chosen, folder)
+    show.line(f"written: {chosen[0]}={chosen[1]:g}, judged {hardening.judgment(results, chosen)}")
+    show.path("model", where)
     return 0
 
 

@@ -44,6 +44,8 @@ class SmallResNet18(ResNet):  # type: ignore[misc]
         self.conv1 = nn.Conv2d(in_chans, 2 * (width // 2 or 1), 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.maxpool = nn.Identity()
+        for info in self.feature_info:  # timm counts a stem that quarters the side
+            info["reduction"] = max(1, info["reduction"] // 4)
 
 
 Norm = Literal["batch", "none"]

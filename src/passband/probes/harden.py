@@ -22,7 +22,7 @@ from passband.models.wrap import Classifier
 from passband.probes.gradients import zero_gradients
 from passband.probes.registry import PROBES
 from passband.tasks.classification import correct, predict, untouched, wilson
-from passband.weights.edits import EDITS, edited
+from passband.weights.edits import EDITS, choice, edited
 
 UNEDITED = "unedited"
 
@@ -65,6 +65,7 @@ def harden(
     eps: float = 1 / 255,
     edits: tuple[str, ...] | None = None,
     strengths: tuple[float, ...] | None = None,
+    also: tuple[str, ...] = (),
     attacked: int = 1000,
     queried: int = 200,
     queries: int = 1000,
@@ -85,6 +86,7 @@ def harden(
         eps: Radius of the L∞ ball, pixels in [0, 1].
         edits: Names of edits; None takes all that the model has something for.
         strengths: In place of an edit's own sweep; one edit must be named then.
+        also: Further edits to try, such as ``"smooth-first=0.05"``.
         attacked: Images that PGD attacks, the first of one fixed permutation of ``seed``.
         queried: How many of these Square attacks.
         queries: Square's queries per image.
@@ -105,7 +107,7 @@ def harden(
     """
     batches.measure  # noqa: B018  (refuses targets that say nothing, before any work)
     _check(model, eps, attacked, queried, queries)
-    chosen = to_try(model, edits, strengths)
+    chosen = list(dict.fromkeys([*to_try(model, edits, strengths), *map(choice, also)]))
     for name, strength in chosen:
         edited(model, name, strength)  # refuses a strength out of range, before any work
     some = _some(batches, min(attacked, batches.count), seed)

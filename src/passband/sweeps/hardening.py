@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from passband.core.errors import PassbandError
-from passband.core.options import fraction
 from passband.core.results import Result, Table
 from passband.core.store import make_folder, write_atomic
 from passband.models.weights_file import save_weights
@@ -17,28 +15,9 @@ from passband.models.wrap import Classifier
 from passband.probes.harden import UNEDITED
 from passband.sweeps.resolve import Subject, run_folder
 from passband.train.run import open_run
-from passband.weights.edits import EDITS, edited
+from passband.weights.edits import EDITS, Choice, edited
 
-Choice = tuple[str, float]
-"""An edit and its strength."""
 WEIGHTS, WRAPPER = "hardened.safetensors", "hardened.py"
-
-
-def wanted(text: str) -> Choice:
-    """Read ``EDIT=STRENGTH``, such as ``smooth-first=0.5``.
-
-    Raises:
-        PassbandError: when it is not written so, or no edit has that name.
-    """
-    name, equals, strength = text.partition("=")
-    value = fraction(strength.strip())
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not equals or name not in EDITS or not number == number:
-        raise PassbandError(f"--keep takes EDIT=STRENGTH, an edit of {', '.join(EDITS)} and a number; got '{text}'")
-    return name, number
 
 
 def best(results: Sequence[Result], loss: float) -> Choice | None:
@@ -60,10 +39,9 @@ def best(results: Sequence[Result], loss: float) -> Choice | None:
     return str(chosen["edit"]), float(chosen["strength"])
 
 
-def judgment(results: Sequence[Result], choice: Choice) -> str | None:
-    """Return what the frontier says of an edit; None where it was not tried at that strength."""
-    found = [row["judged"] for row in _rows(results) if (row["edit"], row["strength"]) == choice]
-    return str(found[0]) if found else None
+def judgment(results: Sequence[Result], choice: Choice) -> str:
+    """Return what the frontier says of an edit that was tried."""
+    return next(str(row["judged"]) for row in _rows(results) if (row["edit"], row["strength"]) == choice)
 
 
 def _rows(results: Sequence[Result]) -> list[dict[str, Any]]:

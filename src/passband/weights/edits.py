@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from passband.core.errors import NotApplicable, PassbandError
+from passband.core.options import fraction
 from passband.models.low_pass import LowPass
 from passband.models.wrap import Classifier
 from passband.weights.depthwise import is_depthwise
@@ -36,6 +38,27 @@ class Edit:
     strengths: Callable[[Classifier], tuple[float, ...]]
     apply: Callable[[Classifier, float], Classifier]
     rebuilds: bool = False
+
+
+Choice = tuple[str, float]
+"""An edit's name and its strength."""
+
+
+def choice(text: str) -> Choice:
+    """Read ``EDIT=STRENGTH``, such as ``smooth-first=0.5``.
+
+    Raises:
+        PassbandError: when it is not written so, or no edit has that name.
+    """
+    name, _, strength = text.partition("=")
+    value = fraction(strength.strip())
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if name.strip() not in EDITS or not math.isfinite(number):
+        raise PassbandError(f"EDIT=STRENGTH was needed, an edit of {', '.join(EDITS)} and a number; got '{text}'")
+    return name.strip(), number
 
 
 def edited(model: Classifier, name: str, strength: float) -> Classifier:

@@ -1,0 +1,69 @@
+"""Optimizers by name: torch's own, with torch's own defaults."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import nn, optim
+
+from passband.core.errors import PassbandError
+from passband.core.recipe import Part
+from passband.train.optim import OPTIMIZERS, make_optimizer
+
+TORCHS: dict[str, type[optim.Optimizer]] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "adagrad": optim.Adagrad,
+    "adadelta": optim.Adadelta,
+    "rmsprop": optim.RMSprop,
+}
+
+
+def parameter() -> nn.Parameter:
+    return nn.Parameter(torch.linspace(-1, 2, 6))
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_defaults_are_torchs(name: str) -> None:
+    made = make_optimizer(Part(name=name), [parameter()])
+    assert type(made) is TORCHS[name]
+    known = inspect.signature(TORCHS[name]).parameters
+    options = [option for option in inspect.signature(OPTIMIZERS[name]).parameters if option != "parameters"]
+    assert {option: made.defaults[option] for option in options} == {
+        option: known[option].default for option in options
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("adam", {"lr": 1e-4, "betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
+        ("adagrad", {"lr": 0.02, "lr_decay": 0.1, "weight_decay": 0.1, "eps": 1e-3}),
+        ("adadelta", {"lr": 0.1, "rho": 0.5, "eps": 1e-3, "weight_decay": 0.1}),
+        ("rmsprop", {"lr": 0.02, "alpha": 0.5, "momentum": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    ],
+)
+def test_every_option_reaches_torch(name: str, arguments: dict[str, Any]) -> None:
+    moved = []
+    for make in (
+        lambda given: make_optimizer(Part(name=name, **arguments), given),
+        lambda given: TORCHS[name](given, **arguments),
+    ):
+        one = parameter()
+        optimizer = make([one])
+        for _ in range(3):
+            optimizer.zero_grad()
+            one.square().sum().backward()
+            optimizer.step()
+        moved.append(one.detach())
+    assert torch.equal(*moved) and not torch.equal(moved[0], parameter())
+
+
+def test_wrong_names_and_options_are_named() -> None:
+    with pytest.raises(PassbandError, match="unknown optimizer 'adagard': did you mean 'adagrad'"):
+        make_optimizer(Part(name="adagard"), [parameter()])
+    with pytest.raises(PassbandError, match="optimizer rmsprop 'rho'"):
+        make_optimizer(Part(name="rmsprop", rho=0.9), [parameter()])
