@@ -118,8 +118,9 @@ def _window(served: Tensor, whole: np.ndarray) -> tuple[bool, int, int]:
     padded = np.pad(whole, ((PAD, PAD), (PAD, PAD), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, stored.shape)[:, :, 0]
     for mirrored, image in ((False, stored), (True, stored[:, ::-1])):
-        places = np.argwhere((windows == image).all((2, 3, 4)))
-        if len(places) == 1:
+        # One line of random pixels finds the place; the whole window must then be the image.
+        places = np.argwhere((windows[:, :, SIDE // 2] == image[SIDE // 2]).all((2, 3)))
+        if len(places) == 1 and np.array_equal(windows[tuple(places[0])], image):
             return mirrored, int(places[0, 0]), int(places[0, 1])
     raise AssertionError("an image is no window of its padded self")
 
@@ -139,8 +140,8 @@ def compare_loaders(images: int, rounds: int, note: str) -> list[dict[str, Any]]
 
     times = interleaved({name: whole(epoch) for name, epoch in loaders.items()}, rounds)
     show_times(f"one epoch of {images:,} images, batch {BATCH}", times, 1000, "ms")
-    rivals = [name for name in loaders if name != "ours"]
-    pairs = [Pair(f"epoch against {name}", "ours", name, 15.0 if "n, 2" in name else None, note) for name in rivals]
+    targets = {name: None for name in loaders if name != "ours"} | {"torchvision, 2 workers": 15.0}
+    pairs = [Pair(f"epoch against {name}", "ours", name, target, note) for name, target in targets.items()]
     return [compare(pair, times, "s") for pair in pairs]
 
 

@@ -17,6 +17,8 @@ from passband.core.results import Curve, Table
 from passband.core.scale import Scale
 from passband.experiments import catalog
 from passband.experiments.spatial_mixing import settings
+from passband.sweeps.resolve import subject
+from passband.weights.edits import edited
 
 MODEL = """
 import torch
@@ -201,6 +203,11 @@ def test_images_without_labels(place, capsys) -> None:
         (("prob",), "Did you mean 'probe'"),
         (("probe", "resnet19", "--data", "photos"), "unknown model 'resnet19': did you mean 'resnet1"),
         (("probe", "net.py:tiny", "--data", "fotos"), "did you mean 'photos'"),
+        (("harden", "net.py:tiny", "--data", "folder:set", "--eps", "4"), "eps lies above 0 and up to 1"),
+        (("harden", "net.py:tiny", "--data", "folder:set", "--keep", "low-pass-input=99"), "keeps all of 16 pixels"),
+        (("harden", "net.py:tiny", "--data", "fotos", "--keep", "smooth-depthwise=1"), "has no depthwise convolution"),
+        (("harden", "net.py:tiny", "--data", "folder:set", "--keep", "smoothed"), "EDIT=STRENGTH was needed"),
+        (("harden", "net.py:tiny", "--data", "folder:set", "--set", "edit=x"), "did you mean 'edits'"),
         (
             ("probe", "net.py:tiny", "--data", "folder:set", "--only", "band"),
             "unknown probe 'band': did you mean 'bands'",
@@ -369,3 +376,22 @@ def test_a_table_of_few_rows_shows_every_case_and_one_of_many_says_what_it_leave
     show.table(Table(name="t", title="t", columns=columns, rows=tuple(few * 2)))
     printed = capsys.readouterr().out
     assert "more columns stand in the report" in printed and printed.count("everything") == 8
+
+
+def test_harden_writes_the_model_that_it_measured(place, capsys, monkeypatch) -> None:
+    small = [f"{option}=2" for option in ("attacked", "queried", "queries")]
+    sets = [word for one in ("edits=low-pass-input", "strengths=12", *small) for word in ("--set", one)]
+    words = ["harden", "net.py:tiny", "--data", "folder:set", "--keep", "low-pass-input=8", "--out", "answer", *sets]
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    assert "written: low-pass-input=8, judged" in out and "model  answer/hardened.py:model" in out
+    table = Answer.load(place / "answer")["harden.frontier"]
+    assert isinstance(table, Table)
+    assert [row[:2] for row in table.rows] == [("unedited", None), ("low-pass-input", 12.0), ("low-pass-input", 8.0)]
+    images = torch.rand(2, 3, 16, 16)
+    asked, again = (subject(name).model for name in ("net.py:tiny", "answer/hardened.py:model"))
+    torch.testing.assert_close(again(images), edited(asked, "low-pass-input", 8.0)(images))
+    # Found done the second time, from any option that leaves no choice.
+    assert run(capsys, *words)[:2] == (code, out)
+    monkeypatch.chdir(place / "answer")
+    assert run(capsys, "harden", "hardened.py:model", "--data", "folder:../set", "--out", ".")[0] == 2

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv_mixer": {"depth": 2, "width": 8, "kernel": 4, "patch": 2},
     "postact_resnet": {"depth": 1, "width": 4},
     "hfc_resnet32": {"depth": 1, "width": 4, "norm": "batch"},
+    "hfc_resnet50": {"width": 2, "norm": "batch"},
     "small_lenet": {"width": 6},
     "small_alexnet": {"width": 4},
     "small_vgg": {"width": 4},
@@ -29,7 +30,7 @@ LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("sep
 """The networks that have a size for ImageNet too."""
 
 STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32"), 3), "small_lenet": 2, "small_alexnet": 3, "small_vgg": 5,
-          "small_resnet18": 5, **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
+          "small_resnet18": 5, "hfc_resnet50": 5, **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
 """The networks of which timm can take features, and how many."""
 
 Made = tuple[str, dict[str, Any]]

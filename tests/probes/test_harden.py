@@ -13,7 +13,8 @@ from passband.core.spec import ImageSpec
 from passband.data.dataset import Batches, ImageSet
 from passband.models.low_pass import LowPass
 from passband.models.wrap import Classifier
-from passband.probes.harden import Tried, harden, judged, to_try
+from passband.probes.harden import harden, to_try
+from passband.probes.tried import Tried, frontier, judged, paired
 
 SIDE = 8
 SPEC = ImageSpec((SIDE, SIDE), None, None, "pixels", 2)
@@ -73,27 +74,47 @@ def test_an_edit_that_only_hides_gradients_is_said_to() -> None:
     base, smoothed = rows(found[0])
     assert base["under PGD"] == base["zero gradients"] == 0.0
     assert smoothed["zero gradients"] == 1.0 and smoothed["under PGD"] == 1.0
-    assert smoothed["Square broke"] > 8 and smoothed["of"] == 16 and smoothed["robust"] < 0.5
+    assert smoothed["Square broke"] > 0 and smoothed["of"] == 16
     assert smoothed["judged"] == "only hides gradients"
     assert "Only hides gradients, and is no defense: smooth-first=1." in found[0].notes
     same = rows(harden(model, batches(), eps=20 / 255, edits=("smooth-first-normalized",), strengths=(1.0,))[0])[1]
-    assert same["robust"] == 0.0 and same["judged"] == "not more robust"
+    assert same["robust"] == 0.0 and same["judged"] == "undecided"
 
 
-def tried(pgd: list[int], worst: list[int], edit: str = "smooth-first") -> Tried:
-    bits = [np.array(values, dtype=bool) for values in (pgd, pgd, worst, pgd)]
-    return Tried(edit, 1.0, *bits)
+def tried(pgd: list[int], worst: list[int], edit: str = "smooth-first", silent: int = 0) -> Tried:
+    stands = np.array(pgd, dtype=bool)
+    quiet = np.arange(len(pgd)) < silent
+    return Tried(edit, 1.0, stands, stands, stands, np.array(worst, dtype=bool), quiet)
 
 
-def test_it_is_judged_by_both_attacks_on_the_same_images() -> None:
+def test_it_is_judged_by_all_attacks_on_the_same_images() -> None:
     base = tried([0] * 40, [0] * 20, "unedited")
-    assert judged(base, base) == ""
-    assert judged(tried([1] * 40, [1] * 20), base) == "more robust"
-    assert judged(tried([1] * 40, [0] * 20), base) == "only hides gradients"
-    assert judged(tried([1] * 40, [1] * 10 + [0] * 10), base) == "only hides gradients"
-    assert judged(tried([1] * 40, [1] * 11 + [0] * 9), base) == "more robust"
-    assert judged(tried([0] * 40, [0] * 20), base) == "not more robust"
-    assert judged(tried([1] + [0] * 39, [1] + [0] * 19), base) == "undecided"
+    assert judged(base, base, 1) == ""
+    assert judged(tried([1] * 40, [1] * 20), base, 1) == "more robust"
+    assert judged(tried([1] * 40, [0] * 20), base, 1) == "only hides gradients"
+    assert judged(tried([1] * 40, [1] * 20, silent=40), base, 1) == "only hides gradients"
+    assert judged(tried([0] * 40, [0] * 20), tried([1] * 40, [1] * 20, "unedited"), 1) == "not more robust"
+    assert judged(tried([1] + [0] * 39, [1] + [0] * 19), base, 1) == "undecided"
+
+
+def test_an_interval_holds_for_all_edits_at_once() -> None:
+    base = tried([0] * 40, [0] * 20, "unedited")
+    some = tried([1] * 8 + [0] * 32, [1] * 8 + [0] * 12)
+    assert judged(some, base, 1) == "more robust"
+    assert judged(some, base, 10**6) == "undecided"
+
+
+def test_the_paired_interval_is_agresti_and_mins() -> None:
+    ours, theirs = np.array([1] * 9 + [0] * 11, bool), np.array([0] * 6 + [1] * 3 + [1] * 1 + [0] * 10, bool)
+    # 6 gained, 1 lost of 20, half a count more in each cell: (6.5 - 1.5) / 22 and its deviation.
+    middle, deviation = 5 / 22, (8 - 25 / 22) ** 0.5 / 22
+    low, high = paired(ours, theirs, 0.95)
+    assert (low, high) == pytest.approx((middle - 1.959964 * deviation, middle + 1.959964 * deviation))
+
+
+def test_what_only_hides_gradients_is_not_on_the_frontier() -> None:
+    base = tried([0] * 40, [0] * 20, "unedited")
+    assert frontier([base, tried([1] * 40, [0] * 20), tried([1] * 40, [1] * 20, silent=40)]) == [True, False, False]
 
 
 def test_what_a_model_lacks_is_left_out_unless_it_is_asked_for() -> None:
@@ -101,7 +122,7 @@ def test_what_a_model_lacks_is_left_out_unless_it_is_asked_for() -> None:
     assert {name for name, _ in to_try(model, None, None)} == {
         "smooth-first", "smooth-first-normalized", "low-pass-input",
     }  # fmt: skip
-    with pytest.raises(NotApplicable, match="no depthwise filters"):
+    with pytest.raises(NotApplicable, match="no depthwise convolution"):
         harden(model, batches(), edits=("smooth-depthwise",))
     assert model.inner.conv.weight[0, 0, 0, 0].item() == pytest.approx(1 / 27)
 
@@ -113,7 +134,7 @@ def test_what_a_model_lacks_is_left_out_unless_it_is_asked_for() -> None:
         ({"queried": 0}, "queried is 1 or more; got 0"),
         ({"edits": ("smooth-frist",)}, "did you mean 'smooth-first'"),
         ({"strengths": (1.0,)}, "name that edit"),
-        ({"edits": ("low-pass-input",), "strengths": (40.0,)}, "a low-pass of degree 40 keeps all"),
+        ({"edits": ("low-pass-input",), "strengths": (40.0,)}, "a low-pass of degree 40 keeps all of 8 pixels"),
     ],
 )
 def test_mistakes_are_told(options: dict, message: str) -> None:

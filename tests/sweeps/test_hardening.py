@@ -8,10 +8,14 @@ import pytest
 import timm
 import torch
 
+from passband.core.compute import Compute
+from passband.core.errors import PassbandError
+from passband.core.recipe import Recipe
 from passband.core.results import Column, Table
 from passband.models.create import create
 from passband.sweeps import hardening
 from passband.sweeps.resolve import Subject, subject
+from passband.train.run import train
 from passband.weights.edits import edited
 
 IMAGES = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -26,8 +30,10 @@ def asked() -> Subject:
 
 def test_edited_weights_load_in_plain_timm(asked: Subject, tmp_path: Path) -> None:
     path = hardening.write(asked, "small_lenet", ("smooth-first", 0.5), tmp_path)
-    assert path.name == "hardened.safetensors"
-    plain = timm.create_model("small_lenet", num_classes=4, checkpoint_path=str(path)).eval()
+    weights = path.with_name("hardened.safetensors")
+    plain = timm.create_model("small_lenet", num_classes=4, checkpoint_path=str(weights)).eval()
+    again = subject(f"{path}:model").model
+    torch.testing.assert_close(again(IMAGES), edited(asked.model, "smooth-first", 0.5)(IMAGES))
     expected = edited(asked.model, "smooth-first", 0.5)(IMAGES)
     torch.testing.assert_close(plain((IMAGES - 0.5) / 0.25), expected)
     assert not torch.allclose(asked.model(IMAGES), expected)
@@ -35,7 +41,7 @@ def test_edited_weights_load_in_plain_timm(asked: Subject, tmp_path: Path) -> No
 
 def test_a_changed_architecture_comes_as_a_file_that_makes_it(asked: Subject, tmp_path: Path) -> None:
     path = hardening.write(asked, "small_lenet", ("low-pass-input", 8.0), tmp_path)
-    assert path.name == "hardened.py"
+    assert [one.name for one in sorted(tmp_path.iterdir())] == ["hardened.py", "unedited.safetensors"]
     again = subject(f"{path}:model").model
     torch.testing.assert_close(again(IMAGES), edited(asked.model, "low-pass-input", 8.0)(IMAGES))
     assert again.spec.mean == (0.5,) * 3 and again.spec.classes == 4
@@ -57,3 +63,29 @@ def test_the_best_is_the_most_robust_that_is_no_illusion_and_not_too_dear() -> N
     assert hardening.best(found, 0.4) == ("a", 1.0)
     assert hardening.best(table(base, hidden), 1.0) is None
     assert hardening.judgment(found, ("smooth-first", 1.0)) == "only hides gradients"
+
+
+def test_another_edit_leaves_nothing_of_the_one_before(asked: Subject, tmp_path: Path) -> None:
+    hardening.write(asked, "small_lenet", ("low-pass-input", 8.0), tmp_path)
+    path = hardening.write(asked, "small_lenet", ("smooth-first", 1.0), tmp_path)
+    assert [one.name for one in sorted(tmp_path.iterdir())] == ["hardened.py", "hardened.safetensors"]
+    torch.testing.assert_close(subject(f"{path}:model").model(IMAGES), edited(asked.model, "smooth-first", 1.0)(IMAGES))
+    with pytest.raises(PassbandError, match="choose another folder"):
+        hardening.write(asked, f"{path}:model", ("smooth-first", 1.0), tmp_path)
+
+
+@pytest.mark.parametrize("choice", [("smooth-first", 0.5), ("low-pass-input", 16.0)])
+def test_a_run_is_made_again_as_it_saw_its_images(choice: tuple[str, float], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PASSBAND_RUNS", str(tmp_path / "runs"))
+    recipe = Recipe.of(
+        {
+            "model": {"name": "hfc_resnet32", "depth": 1, "width": 4, "norm": "batch"},
+            "data": {"name": "photos", "part": 64}, "epochs": 1, "batch": 32,
+        }
+    )  # fmt: skip
+    run = train(recipe, compute=Compute(device="cpu", watched=10))
+    asked = subject(run.digest)
+    again = subject(f"{hardening.write(asked, run.digest, choice, tmp_path / 'out')}:model").model
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(images), edited(asked.model, *choice)(images))
+    assert again.spec.fit == asked.model.spec.fit == "pad" and again.spec.mean == asked.model.spec.mean

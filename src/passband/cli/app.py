@@ -102,50 +102,62 @@ def probe(
 @app.command(short_help="Edit a model without training, and see whether it gets more robust.")
 def harden(
     model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
-    data: Annotated[str, typer.Option(help="A set's name, or folder:PATH.")],
+    data: Annotated[str, typer.Option(help="A set's name, folder:PATH or images:PATH.")],
     eps: Annotated[str, typer.Option(help="Radius of the L∞ ball, pixels in [0, 1].")] = "1/255",
     keep: Annotated[str | None, typer.Option(help="EDIT=STRENGTH to write; else the best that is no illusion.")] = None,
-    loss: Annotated[float, typer.Option(min=0, max=1, help="Clean accuracy that the best may cost.")] = 0.02,
+    cost: Annotated[float, typer.Option(min=0, max=1, help="Clean accuracy that the best may cost.")] = 0.02,
     settings: Settings = None,
+    truth: Annotated[str, typer.Option(help="label, or prediction: agreement with the untouched image's.")] = "label",
     weights: Annotated[Path | None, typer.Option(help="A safetensors or torch state dict for the model.")] = None,
     mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
     size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First N images of one fixed permutation.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of that permutation and of the attacks.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch; results do not depend on it.")] = 128,
     device: Device = "auto",
     data_dir: DataDir = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out images that can't be read, and say how many.")] = False,
     out: Out = None,
 ) -> int:
     """Try the papers' training-free edits on a model, attack each, and write the one that helps."""
     from passband.cli import show
-    from passband.core.options import parse_value
+    from passband.core.options import parse_options, parse_value
+    from passband.probes import PROBES
     from passband.sweeps import hardening, probing
     from passband.sweeps.answers import describe
     from passband.sweeps.resolve import images_for
     from passband.train.device import torch_device
-    from passband.weights.edits import choice
+    from passband.weights.edits import choice, edited
 
     statistics = tuple[float, ...] | None
-    kept = [] if keep is None else [f"also={keep}"]
-    planned = probing.plan("harden", [f"harden.{one}" for one in [f"eps={eps}", *kept, *(settings or [])]], seed)
+    given = [f"harden.{one}" for one in settings or []] + ([] if keep is None else [f"harden.also={keep}"])
+    planned = probing.plan("harden", given, seed)
+    planned["harden"].setdefault("eps", eps)
+    parse_options(PROBES["harden"], planned["harden"], owner="probe harden")  # refused before any work
+    folder = out or Path("passband-out") / f"harden-{probing.folder_name(model, data)}"
+    hardening.check_place(model, folder)
     asked = probing.load(
         model, weights=weights, size=size, device=torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
     )  # fmt: skip
-    batches = images_for(asked, data, data_dir=data_dir, limit=limit, seed=seed, batch=128, device=torch_device(device))
-    folder = out or Path("passband-out") / f"harden-{probing.folder_name(model, data)}"
+    if keep is not None:
+        edited(asked.model, *choice(keep))
+    batches = images_for(
+        asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch,
+        device=torch_device(device), skip_bad=skip_bad,
+    )  # fmt: skip
     show.head(describe(asked, batches))
     (results,) = probing.ask(asked, batches, planned, folder=folder, command=_command())
     show.results(results)
     show.path("report", folder / "report.html")
-    chosen = hardening.best(results, loss) if keep is None else choice(keep)
+    chosen = hardening.best(results, cost) if keep is None else choice(keep)
     if chosen is None:
-        show.line(f"no edit is more robust at a loss of {loss:.3g} or less: none is written (--keep EDIT=STRENGTH)")
+        show.line(f"no edit is more robust at a cost of {cost:.3g} or less: none is written (--keep EDIT=STRENGTH)")
         return 0
     where = hardening.write(asked, model, chosen, folder)
     show.line(f"written: {chosen[0]}={chosen[1]:g}, judged {hardening.judgment(results, chosen)}")
-    show.path("model", where)
+    show.line(f"model  {where}:model")
     return 0
 
 

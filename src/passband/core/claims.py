@@ -31,7 +31,8 @@ class Claim:
         smallest: The smallest margin of interest, for the reader; it takes no part in the verdict.
         judged_from: The scale from which the claim is judged; None where no scale is enough.
         over: What the rows' seeds are, for the reader: ``"seeds"``, or ``"rounds"`` of a measurement.
-        drawn: What a bootstrap draws anew, for the reader: ``"test images"``, or ``"filters"`` of a network.
+        drawn: What a bootstrap draws anew, for the reader: ``"test images"``, ``"training images"``, both, or
+            ``"kernels"`` or ``"filters"`` of a network. The draws themselves go by what each column was measured on.
         exact: Whether the margin is counted, not measured: minus the number of things that differ. It has no spread;
             the claim holds where nothing differs, at 0, and fails below.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Fit = Literal["timm", "pad"]
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -32,7 +34,7 @@ class ImageSpec:
     source: str
     classes: int
     channels: int = 3
-    fit: Literal["timm", "pad"] = "timm"
+    fit: Fit = "timm"
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     class_names: tuple[str, ...] = ()

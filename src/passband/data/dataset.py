@@ -181,6 +181,14 @@ class Batches:
             )
         return "accuracy"
 
+    def subset(self, indices: np.ndarray) -> Batches:
+        """Return the samples at ``indices`` in that order, with their targets."""
+        return replace(self, dataset=self.dataset.subset(indices), targets=self.targets[indices])
+
+    def cut(self, size: int) -> Batches:
+        """Return the same samples in batches of another size, 1 or more."""
+        return self.dataset.batches(size, self.device, self.targets, self.truth)
+
     def with_targets(self, targets: Tensor, truth: Truth) -> Batches:
         """Return these batches with other targets, int64 [N].
 

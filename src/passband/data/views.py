@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from passband.core.errors import PassbandError, unknown
 from passband.core.registry import Registry
 from passband.data.dataset import ImageSet, derive, permutation
 from passband.frequency import filters
-
-RESCALINGS = ("max", "none", "clip")
+from passband.frequency.filters import Rescale
 
 VIEWS: Registry[Callable[..., ImageSet]] = Registry("view")
 """What a recipe's ``data.view`` can name."""
@@ -29,7 +28,7 @@ def _band_of_a_recipe(
     side: Side = "low",
     shape: Shape = "disc",
     edge: Edge = "inclusive",
-    rescale: Literal["max", "none", "clip"] = "max",
+    rescale: Rescale = "max",
 ) -> ImageSet:
     """Read a band off plain arguments: ``{name: band_limited, cutoff: 12, side: high}``."""
     return band_limited(dataset, Band(cutoff, shape, "pixel", edge, side), rescale)
@@ -53,7 +52,7 @@ def rescaled(dataset: ImageSet) -> ImageSet:
     )
 
 
-def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", "clip"] = "max") -> ImageSet:
+def band_limited(dataset: ImageSet, band: Band, rescale: Rescale = "max") -> ImageSet:
     """Return the set with every image reduced to ``band``, filtered as its batches are made.
 
     A low band overshoots [0, 1] and a high one is signed, so images come as floats outside of it; the set's
@@ -62,8 +61,9 @@ def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", 
     Args:
         dataset: What to filter; views add up.
         band: What is kept.
-        rescale: ``"max"`` divides each image by its own maximum and keeps negative values, ``"none"`` leaves
-            the copies as they are, ``"clip"`` cuts to [0, 1]. An empty copy (all zeros) stays empty.
+        rescale: ``"max"`` divides each image by its own maximum and keeps negative values, ``"none"`` leaves the
+            copies as they are, ``"min-max"`` maps each to [0, 1], ``"clip"`` cuts to [0, 1]. An empty copy (all zeros)
+            stays empty.
 
     Raises:
         PassbandError: for an unknown rescaling.
@@ -71,8 +71,8 @@ def band_limited(dataset: ImageSet, band: Band, rescale: Literal["max", "none", 
     **Source**: high-frequency, table 1 and its code.
     **Differs**: a copy that holds nothing is not divided by its maximum.
     """
-    if rescale not in RESCALINGS:
-        raise unknown("rescaling", rescale, RESCALINGS)
+    if rescale not in get_args(Rescale):
+        raise unknown("rescaling", rescale, get_args(Rescale))
     before = dataset.view
 
     def filtered(images: Tensor) -> Tensor:
@@ -122,6 +122,7 @@ def _note(raw: ImageSet, band: Band, rescale: str) -> str:
     how = {
         "max": "each image divided by its maximum, negative values kept",
         "none": "not rescaled",
+        "min-max": "each image mapped to [0, 1] by its own minimum and maximum",
         "clip": "clipped to [0, 1]",
     }[rescale]
     return f"{raw.name}: reduced to {band}, which spans [{low:.3f}, {high:.3f}]; {how}"

@@ -16,6 +16,9 @@ from passband.sweeps.lab import Lab
 Case = dict[str, Any]
 """One row's settings, plain data; ``case`` and ``seed`` name it, ``data`` the set that it needs."""
 
+TEST_IMAGES = "test images"
+"""What scores belong to where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -25,14 +28,17 @@ class Measured:
         row: Numbers by column.
         results: Curves, maps and galleries, shown below the table.
         verdicts: Per-sample scores, floating [N], by the column whose value is 100 times their mean; they let one
-            seed be judged by a bootstrap over the test images.
+            seed be judged by a bootstrap over the samples.
         samples: As ``verdicts``, in the column's own unit: its value is their mean, such as a PSNR in dB.
+        drawn_from: By column what its scores belong to, such as ``"training images"``; `TEST_IMAGES` for a column that
+            is not there. Columns of the same population and length are drawn alike, all others independently.
     """
 
     row: dict[str, Cell]
     results: tuple[Result, ...] = ()
     verdicts: dict[str, np.ndarray] = field(default_factory=dict)
     samples: dict[str, np.ndarray] = field(default_factory=dict)
+    drawn_from: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Experiment:
         cases: A scale to the cases in the table's order.
         measure: One case to its numbers, training through the lab.
         claims: The paper's sentences.
-        reported: The paper's own numbers, by case; empty where it draws them without saying them.
+        reported: The paper's own numbers, by ``"case, data"`` with the set that they are of, or by the case alone where
+            the paper names no set; empty where it draws them without saying them.
         limit: Test images per probe at each scale; None takes all.
         figures: All rows to the paper's figure, its cases side by side (``experiments/curves.py``); None draws none.
     """

@@ -4,6 +4,7 @@ from passband.models import cifar_resnet as cifar_resnet
 from passband.models import conv_mixer as conv_mixer
 from passband.models import conv_mixer_pixels as conv_mixer_pixels
 from passband.models import hfc_resnet as hfc_resnet
+from passband.models import hfc_resnet50 as hfc_resnet50
 from passband.models import plain_networks as plain_networks
 from passband.models import postact_resnet as postact_resnet
 from passband.models import separable_resnet as separable_resnet

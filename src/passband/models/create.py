@@ -128,7 +128,7 @@ def _classifier(
     if classes is not None and classes != count:
         raise PassbandError(f"'{name}' has {count} classes, {classes} were asked for; pass its own argument for it")
     spec = ImageSpec(
-        origin.size, origin.mean, origin.std, origin.source, count, channels, "timm", origin.crop_pct,
+        origin.size, origin.mean, origin.std, origin.source, count, channels, origin.fit, origin.crop_pct,
         origin.interpolation, _names_of(origin, class_names, count), origin.crop_mode,
     )  # fmt: skip
     return Classifier(origin.inner, spec)

@@ -89,7 +89,7 @@ def metadata_of(inner: nn.Module) -> Origin:
         network = inner.inner if isinstance(inner, Classifier) else inner
         return Origin(
             network, spec.size, spec.mean, spec.std, "the model's spec", spec.mean is None, spec.crop_pct,
-            spec.interpolation, spec.crop_mode, spec.class_names,
+            spec.interpolation, spec.crop_mode, spec.class_names, spec.fit,
         )  # fmt: skip
     for key in ("pretrained_cfg", "default_cfg"):
         cfg = getattr(inner, key, None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jaxtyping
 import torch
@@ -35,6 +35,7 @@ TAKES: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
 }
 """The layers whose weight can take over a batch norm, and the norms that each takes over."""
 
+Model = TypeVar("Model", bound=nn.Module)
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -96,6 +97,22 @@ def count_norms(model: nn.Module) -> int:
     return sum(isinstance(module, _BatchNorm) for module in model.modules())
 
 
+def copied(model: Model) -> Model:
+    """Copy a model.
+
+    Raises:
+        PassbandError: when it cannot be copied.
+    """
+    try:
+        with torch.no_grad():  # a scripted module clones its parameters as an operation like any other
+            return deepcopy(model)
+    except Exception as error:  # copying runs the __deepcopy__ of whatever the model holds
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(
+            f"the model cannot be copied ({type(error).__name__}: {line}); keep what cannot be copied out of it"
+        ) from error
+
+
 def frozen_copy(model: nn.Module) -> nn.Module:
     """Copy a model, put the copy in evaluation mode and have none of its parameters ask for a gradient.
 
@@ -105,14 +122,7 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     Raises:
         PassbandError: when the model cannot be copied.
     """
-    try:
-        with torch.no_grad():  # a scripted module clones its parameters as an operation like any other
-            network = deepcopy(model)
-    except Exception as error:  # copying runs the __deepcopy__ of whatever the model holds
-        line = (str(error).splitlines() or [""])[0]
-        raise PassbandError(
-            f"the model cannot be copied ({type(error).__name__}: {line}); keep what cannot be copied out of it"
-        ) from error
+    network = copied(model)
     for parameter in network.eval().parameters():  # one by one: a scripted module has no requires_grad_()
         parameter.requires_grad_(False)
     return network

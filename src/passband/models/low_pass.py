@@ -36,8 +36,10 @@ class LowPass(nn.Module):
         self, images: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel height width"]:
         """Return the images without their high frequencies."""
-        kept = low(images, preset("square", self.degree))
-        return kept.to(images.dtype).contiguous(memory_format=torch.channels_last)
+        kept = low(images, preset("square", self.degree)).to(images.dtype)
+        # In the layout that came: the transform gives planes, which the network after it may not be best at.
+        last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+        return kept.contiguous(memory_format=torch.channels_last) if last else kept
 
     def extra_repr(self) -> str:
         """Say how much is kept."""

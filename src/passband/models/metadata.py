@@ -25,6 +25,7 @@ OWN = (
     "conv_mixer",
     "postact_resnet",
     "hfc_resnet32",
+    "hfc_resnet50",
     "small_lenet",
     "small_alexnet",
     "small_vgg",

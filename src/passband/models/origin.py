@@ -10,6 +10,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 from passband.core.errors import PassbandError
+from passband.core.spec import Fit
 
 Size = tuple[int, int]
 Arguments = dict[str, Any]
@@ -30,6 +31,7 @@ class Origin:
         interpolation: As timm's.
         crop_mode: As timm's.
         class_names: One per output, in order.
+        fit: How images come to its size, as ``ImageSpec.fit``.
     """
 
     inner: nn.Module
@@ -42,6 +44,7 @@ class Origin:
     interpolation: str = "bicubic"
     crop_mode: str = "center"
     class_names: tuple[str, ...] = ()
+    fit: Fit = "timm"
 
 
 def from_cfg(inner: nn.Module, cfg: Mapping[str, Any], source: str) -> Origin:

@@ -27,7 +27,7 @@ default_cfgs = generate_default_cfgs(
 class PlainNetwork(nn.Module):
     """Classify with convolutions, each followed by a ReLU, poolings, hidden linear layers and a linear head.
 
-    Poolings round up, so that images of 28 pixels come through as many as images of 32.
+    Poolings round up, so that images of 28 pixels come through as many as images of 32. Kernels have odd sides.
 
     Args:
         layers: The convolutions, size-keeping and of stride 1, with their poolings.
@@ -39,7 +39,7 @@ class PlainNetwork(nn.Module):
         drop_rate: Dropout before each linear layer.
 
     Raises:
-        PassbandError: when a layer has no channels.
+        PassbandError: when a layer has no channels, or a kernel an even side.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class PlainNetwork(nn.Module):
         convolutions = [layer for layer in layers if layer != "pool"]
         if min((*(channels for channels, _ in convolutions), *hidden)) < 1:
             raise PassbandError("every layer needs a channel: choose a width of at least 1")
+        if any(side % 2 == 0 for _, side in convolutions):
+            raise PassbandError("convolutions that keep the side need odd kernels, such as kernel=5")
         self.num_classes, self.in_chans, self.grid = num_classes, in_chans, grid
         made: list[nn.Module] = []
         self.feature_info: list[dict[str, Any]] = []
@@ -135,8 +137,8 @@ def small_lenet(
 ) -> nn.Module:
     """Build LeNet-5 through timm: two convolutions of 5×5, hidden layers of 120 and 84.
 
-    **Source**: LeCun et al. 1998; high-frequency, "other tests", names it. **Differs**: ReLU and max pooling; images
-    of 32 pixels are padded too, and their 6×6 last features averaged to the 5×5 that those of 28 have.
+    **Source**: LeCun et al. 1998; high-frequency, "other tests", names it. **Differs**: ReLU and max pooling; both
+    convolutions keep the side, and last features of 7×7 (at 28 pixels) or 8×8 are averaged to the original's 5×5.
 
     Args:
         pretrained: There are no weights.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from statistics import NormalDist
 from typing import Any, Literal, get_args
 
@@ -11,12 +10,13 @@ import numpy as np
 from torch import nn
 
 from passband.core.band import Band, Edge, Shape, preset
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.results import Axis, Curve, Gallery, Picture, Result, Scalar, Series
-from passband.data.dataset import Batches
+from passband.data.dataset import Batches, permutation
 from passband.frequency.filters import Rescale, response
+from passband.models.fold import count_norms
 from passband.models.state import batch_statistics
-from passband.probes.copies import FULL, HFC, LFC, LOW_PASS, WHOLE, Answers, Copy, Cuts, ask
+from passband.probes.copies import FULL, HFC, LFC, LOW_PASS, WHOLE, Answers, Copy, Cuts, ask, pictures
 from passband.probes.registry import PROBES
 from passband.tasks.classification import wilson
 
@@ -58,8 +58,8 @@ def bands(
         rescale: How LFC and HFC come back to a pixel scale; low-passed images are clipped to [0, 1] always.
         statistics: What a batch norm normalizes by: its ``"running"`` statistics, or those of each ``"batch"`` of
             copies, to which it then adapts.
-        batch: Images in such a batch, in the order in which they come: sorted by class, a batch would hold few classes
-            (a limit takes them in a random order). Not read with running statistics, which do not depend on it.
+        batch: Images in such a batch, in one fixed random order; not read with running statistics, where results do
+            not depend on it.
         examples: How many images the gallery shows, the first ones of the batches; 0 for no gallery.
 
     Returns:
@@ -79,14 +79,19 @@ def bands(
     measure = batches.measure
     if statistics not in get_args(Statistics):
         raise unknown("statistics", statistics, get_args(Statistics))
-    if batch < 1:
-        raise PassbandError(f"probe bands: batch is 1 or more; got {batch}")
+    if batch < 2:
+        raise PassbandError(f"probe bands: batch is 2 or more, as one image has no statistics; got {batch}")
     images, _ = next(iter(batches))
     size = int(images.shape[-2]), int(images.shape[-1])
     cuts = _cuts(min(size), radii, degrees, (shape, edge), low_pass, rescale)
     if statistics == "batch":
+        if not count_norms(model):
+            raise NotApplicable("statistics=batch is for batch norms, and this model has none; take running")
+        # In one fixed order that is not the classes': a batch of a sorted set would hold one class.
+        order = permutation(batches.count, None, 0)
         with batch_statistics(model):
-            answers = ask(model, replace(batches, size=batch), cuts, examples)
+            answers = ask(model, batches.subset(order).cut(batch), cuts, 0)
+        answers = answers.reordered(np.argsort(order), pictures(images[:examples]))
     else:
         answers = ask(model, batches, cuts, examples)
     how: dict[str, Any] = {
@@ -99,6 +104,7 @@ def bands(
         "rescale": rescale,
         "statistics": statistics,
         "examples": examples,
+        **({"batch": batch} if statistics == "batch" else {}),
     }
     results: list[Result] = [
         _clean(answers, measure, how, batches.truth),

@@ -60,6 +60,14 @@ class Answers:
     classes: int
     reach: dict[str, tuple[float, float]]
 
+    def reordered(self, order: np.ndarray, shown: np.ndarray) -> Answers:
+        """Return the answers to the images in another order, with other pictures."""
+        predicted, confidence, in_target = (
+            {copy: values[order] for copy, values in kind.items()}
+            for kind in (self.predicted, self.confidence, self.in_target)
+        )
+        return Answers(predicted, confidence, in_target, self.targets[order], shown, self.classes, self.reach)
+
     def correct(self, copy: Copy) -> np.ndarray:
         """Return per sample whether the model was right on this copy."""
         return np.asarray(self.predicted[copy] == self.targets)
@@ -89,9 +97,9 @@ def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int) -> Answer
                 if copy == WHOLE:
                     classes = logits.shape[1]
                     check_targets(targets, classes)
-                said[copy].append(_read(logits, targets))
+                said[copy].append(read(logits, targets))
             right.append(targets.cpu())
-            shown.append(_pictures(images[: max(0, examples - sum(len(part) for part in shown))]))
+            shown.append(pictures(images[: max(0, examples - sum(len(part) for part in shown))]))
     predicted, confidence, in_target = (
         {copy: torch.cat([row[column] for row in rows]).numpy() for copy, rows in said.items()} for column in range(3)
     )
@@ -116,9 +124,10 @@ def _note(reach: dict[str, tuple[float, float]], name: str, pixels: Tensor) -> N
     reach[name] = min(low, float(pixels.min())), max(high, float(pixels.max()))
 
 
-def _read(
+def read(
     logits: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Return the predicted class and the softmax probabilities of it and of the target, per image, on the CPU."""
     probabilities = logits.float().softmax(1)
     # The logits decide, as everywhere: probabilities that round to one value would hide which is largest.
     predicted = logits.argmax(1)
@@ -127,6 +136,7 @@ def _read(
     return predicted.int().cpu(), in_predicted.cpu(), in_target.cpu()
 
 
-def _pictures(images: Tensor) -> np.ndarray:
+def pictures(images: Tensor) -> np.ndarray:
+    """Return images as pictures, uint8 [n, H, W, C]."""
     pixels = images.detach().clamp(0, 1).mul(255).round().byte()
     return pixels.permute(0, 2, 3, 1).cpu().numpy()

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passband.core.errors import NotApplicable
+from passband.attacks.packing import working_size
+from passband.core.errors import NotApplicable, PassbandError
 from passband.core.results import Result, Scalar
 from passband.data.dataset import Batches
+from passband.models.fast import Precision
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import exact, frozen, uses_batch_statistics
 from passband.probes.registry import PROBES
@@ -42,7 +44,7 @@ class Gradients:
 
 
 @PROBES.register("gradients")
-def gradients(model: nn.Module, batches: Batches) -> tuple[Result, ...]:
+def gradients(model: nn.Module, batches: Batches, *, precision: Precision = "float32") -> tuple[Result, ...]:
     """Count images on which the loss has no gradient at all, so that attacks which follow it stand still.
 
     Logits far apart make the softmax 1 and 0 to the last bit of float32, and the cross-entropy's gradient exactly
@@ -52,6 +54,7 @@ def gradients(model: nn.Module, batches: Batches) -> tuple[Result, ...]:
     Args:
         model: Images in [0, 1] in, logits out; left as it was found.
         batches: The images, and what the loss counts as right.
+        precision: ``"bf16"`` is refused: what underflows there says nothing of float32.
 
     Returns:
         ``gradients.zero``: Scalar, of the images that the model gets right the share whose gradient is zero
@@ -66,6 +69,8 @@ def gradients(model: nn.Module, batches: Batches) -> tuple[Result, ...]:
     of security*, section 3, say why one should.
     """
     measure = batches.measure  # refuses targets that say nothing, before any work
+    if precision != "float32":
+        raise PassbandError(f"gradients are looked at in float32; got precision '{precision}': leave it out")
     found = input_gradients(model, batches)
     silent, count = int((found.zero & found.right).sum()), int(found.right.sum())
     how: dict[str, Any] = {"probe": "gradients", "loss": "cross-entropy", "dtype": "float32"}
@@ -111,8 +116,13 @@ def input_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) 
         raise NotApplicable(
             "gradients of an image need answers that others do not change; this model normalizes by batch"
         )
+    size = working_size(model)
     with frozen(model), exact():
-        parts = [_of_batch(model, images, targets) for images, targets in batches]
+        parts = [
+            _of_batch(model, images[first : first + size], targets[first : first + size])
+            for images, targets in batches
+            for first in range(0, len(images), size)
+        ]
     return Gradients(*(torch.cat(some).cpu().numpy() for some in zip(*parts, strict=True)))
 
 

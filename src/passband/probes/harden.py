@@ -1,60 +1,31 @@
-"""What the papers' training-free edits make of a model: accuracy, robustness, and whether gradients only hide."""
+"""The papers' training-free edits of a model, each attacked through itself: the frontier of clean and robust."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from passband.attacks.auto_pgd import APGD
+from passband.attacks.doubts import of_black_box
 from passband.attacks.evaluate import RobustAccuracy, robust_accuracy
-from passband.attacks.gradient_sign import PRESETS
+from passband.attacks.gradient_sign import PGD, PRESETS
 from passband.attacks.square import Square
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.progress import track
 from passband.core.results import Axis, Cell, Column, Curve, Result, Series, Table
 from passband.data.dataset import Batches, permutation
+from passband.models.fast import Precision
 from passband.models.state import uses_batch_statistics
 from passband.models.wrap import Classifier
 from passband.probes.gradients import zero_gradients
 from passband.probes.registry import PROBES
-from passband.tasks.classification import correct, predict, untouched, wilson
-from passband.weights.edits import EDITS, choice, edited
-
-UNEDITED = "unedited"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Hold what one edit at one strength came to.
-
-    Attributes:
-        edit: Its name; `UNEDITED` for the model as it is.
-        strength: In the edit's unit; None for the model as it is.
-        clean: bool [all images], right when untouched.
-        pgd: bool [attacked images], still right under PGD.
-        worst: bool [queried images], still right under PGD and then Square.
-        silent: bool [attacked images], right when untouched, and no gradient at all.
-    """
-
-    edit: str
-    strength: float | None
-    clean: np.ndarray
-    pgd: np.ndarray
-    worst: np.ndarray
-    silent: np.ndarray
-
-    @property
-    def robust(self) -> float:
-        """Share that stands under both attacks: PGD's on all attacked images times what Square leaves of it.
-
-        Square is asked on the first of them alone; where PGD leaves none of these, there is nothing to take away.
-        """
-        left = self.pgd[: len(self.worst)].sum()
-        return float(self.pgd.mean() * (self.worst.sum() / left if left else 1.0))
+from passband.probes.tried import HIDES, UNEDITED, Tried, frontier, judged
+from passband.tasks.classification import correct, predict, untouched
+from passband.weights.edits import EDITS, Choice, choice, edited
 
 
 @PROBES.register("harden")
@@ -71,14 +42,14 @@ def harden(
     queries: int = 1000,
     seed: int = 0,
     resume: Path | None = None,
+    precision: Precision = "float32",
 ) -> tuple[Result, ...]:
     """Edit a model in each of the papers' training-free ways, and attack each edited model through its edit.
 
-    The edits (`passband.weights.edits.EDITS`) are swept over their strengths on copies. Each copy is attacked as it
-    is: PGD-20's gradients go through the edit, and what PGD leaves standing is attacked by Square, which needs none.
-    Each edit is compared with the model as it is on the same images, by paired 95% intervals (`judged`): "more robust"
-    where it is right more often under both attacks; "only hides gradients" where it is so under PGD and Square, which
-    needs none, takes back half of that or more; "not more robust"; "undecided" where the interval holds both.
+    The edits (`passband.weights.edits.EDITS`) are swept over their strengths on copies. Gradients go through the edit:
+    PGD-20 climbs the cross-entropy, and what stands is attacked by 20 steps of APGD on the DLR, which no scale of the
+    logits hides (for models of three classes or more). What of the first images stands is attacked by Square, which
+    needs no gradient. Each edit is compared with the model as it is on the same images (`passband.probes.tried`).
 
     Args:
         model: A classifier of images in [0, 1]; left as it was found.
@@ -87,39 +58,44 @@ def harden(
         edits: Names of edits; None takes all that the model has something for.
         strengths: In place of an edit's own sweep; one edit must be named then.
         also: Further edits to try, such as ``"smooth-first=0.05"``.
-        attacked: Images that PGD attacks, the first of one fixed permutation of ``seed``.
+        attacked: Images that are attacked by gradients, the first of one fixed permutation of ``seed``.
         queried: How many of these Square attacks.
         queries: Square's queries per image.
         seed: Of the permutation and of all that is random.
-        resume: A folder where what is finished is kept until all is; None keeps nothing.
+        resume: A folder where what is finished of the attacks is kept until all is; None keeps nothing.
+        precision: Of the attacks' gradients; every verdict is the edited model's own in float32.
 
     Returns:
         ``harden.frontier``: Table, a row for the model as it is and for each edit and strength: clean accuracy; robust
-        accuracy (under PGD times the share that Square leaves of it); under PGD alone; how many of how many Square
-        broke; the share of images, right untouched, whose gradient is zero everywhere; whether no other row is better
-        in both accuracies; the judgment. ``arrays`` hold the verdicts per image. ``harden.curve``: robust over clean.
+        accuracy, which is the share that stands under both gradient attacks times the share that Square leaves of it;
+        the judgment; the share that stands under PGD alone and under APGD too; how many of how many Square broke; the
+        share of images, right untouched, whose cross-entropy has no gradient at all; whether no other row is better in
+        both accuracies. ``arrays`` hold the verdicts per image. ``harden.curve``: robust over clean.
+        ``how["doubts"]`` says what speaks against a number.
 
     Raises:
-        PassbandError: for unknown edits, an edit that the model has nothing for, options out of range.
+        NotApplicable: for a named edit that the model has nothing for, or a model that normalizes by each batch.
+        PassbandError: for unknown edits, options out of range.
 
-    **Source**: high-frequency, section 6.3; adversarial-focus, section 4; spatial-mixing, section 4.3.3. The papers
-    attack edited models with gradients alone.
+    **Source**: high-frequency, section 6.3; adversarial-focus, section 4; spatial-mixing, section 4.3.3.
+    **Differs**: the papers attack edited models by the cross-entropy's gradient alone.
     """
-    batches.measure  # noqa: B018  (refuses targets that say nothing, before any work)
+    measure = batches.measure  # refuses targets that say nothing, before any work
     _check(model, eps, attacked, queried, queries)
     chosen = list(dict.fromkeys([*to_try(model, edits, strengths), *map(choice, also)]))
     for name, strength in chosen:
         edited(model, name, strength)  # refuses a strength out of range, before any work
-    some = _some(batches, min(attacked, batches.count), seed)
-    attack = _Attack(eps, min(queried, some.count), queries, seed, resume)
+    some = batches.subset(permutation(batches.count, min(attacked, batches.count), seed))
+    attack = _Attack(eps, min(queried, some.count), queries, seed, resume, precision)
     rows = [attack.on(UNEDITED, None, model, batches, some)]
     for name, strength in track(chosen, "harden"):
         rows.append(attack.on(name, strength, edited(model, name, strength), batches, some))
     how: dict[str, Any] = {
         "probe": "harden", "eps": eps, "attacked": some.count, "queried": attack.queried, "queries": queries,
-        "attacks": [str(attack.pgd), str(attack.square)],
+        "attacks": [str(attack.pgd), str(attack.apgd), str(attack.square)],
+        "doubts": {row.name: [asdict(doubt) for doubt in row.doubts] for row in rows if row.doubts},
     }  # fmt: skip
-    return _table(rows, how, batches.measure), _curve(rows, how, batches.measure)
+    return _table(rows, how, measure), _curve(rows, how, measure)
 
 
 @dataclass(frozen=True)
@@ -129,10 +105,15 @@ class _Attack:
     queries: int
     seed: int
     resume: Path | None
+    precision: Precision
 
     @property
-    def pgd(self) -> Any:
+    def pgd(self) -> PGD:
         return replace(PRESETS["adversarial-focus"], seed=self.seed).at(self.eps)
+
+    @property
+    def apgd(self) -> APGD:
+        return APGD(eps=self.eps, steps=20, seed=self.seed, loss="dlr")
 
     @property
     def square(self) -> Square:
@@ -142,16 +123,20 @@ class _Attack:
         """Ask an edited model about its images, untouched and attacked."""
         with untouched(model):
             clean = np.concatenate([correct(predict(model, x), y).cpu().numpy() for x, y in batches])
-        found = self._under(self.pgd, model, some)
-        worst = found.correct[0][: self.queried].copy()
+        climbs = [self.pgd, self.apgd] if model.spec.classes > 2 else [self.pgd]
+        found = self._under(climbs, model, some)
+        stands = found.correct[0]
+        worst = stands[: self.queried].copy()
         left = np.flatnonzero(worst)
         if len(left):
-            worst[left] = self._under(self.square, model, _subset(some, left)).correct[0]
+            worst[left] = self._under([self.square], model, some.subset(left)).correct[0]
+        blind = of_black_box("Square", len(left) - int(worst.sum()), len(left))
         silent = zero_gradients(model, some) & found.clean
-        return Tried(name, strength, clean, found.correct[0], worst, silent)
+        doubts = (*found.doubts, *blind)
+        return Tried(name, strength, clean, stands | (found.fell_to[0] == 1), stands, worst, silent, doubts)
 
-    def _under(self, attack: Any, model: Classifier, batches: Batches) -> RobustAccuracy:
-        return robust_accuracy(model, batches, attack, self.eps, resume=self.resume)
+    def _under(self, attacks: Sequence[Any], model: Classifier, batches: Batches) -> RobustAccuracy:
+        return robust_accuracy(model, batches, attacks, self.eps, resume=self.resume, precision=self.precision)
 
 
 def _check(model: Classifier, eps: float, attacked: int, queried: int, queries: int) -> None:
@@ -164,19 +149,22 @@ def _check(model: Classifier, eps: float, attacked: int, queried: int, queries: 
             raise PassbandError(f"harden: {option} is 1 or more; got {count}")
 
 
-def to_try(
-    model: Classifier, edits: tuple[str, ...] | None, strengths: tuple[float, ...] | None
-) -> list[tuple[str, float]]:
-    """Return the edits to try with their strengths; of all edits, those that the model has something for."""
+def to_try(model: Classifier, edits: tuple[str, ...] | None, strengths: tuple[float, ...] | None) -> list[Choice]:
+    """Return the edits to try with their strengths; of all edits, those that the model has something for.
+
+    Raises:
+        NotApplicable: for a named edit that the model has nothing for.
+        PassbandError: for an unknown edit, and strengths without one edit that they belong to.
+    """
     for name in edits or ():
         if name not in EDITS:
             raise unknown("edit", name, EDITS)
     if strengths is not None:
         if edits is None or len(edits) != 1:
-            raise PassbandError("harden: strengths are in one edit's own unit; name that edit: edits=smooth-first")
+            raise PassbandError("harden: strengths are in one edit's unit; name that edit: edits=smooth-first")
         EDITS[edits[0]].strengths(model)
         return [(edits[0], strength) for strength in strengths]
-    found: list[tuple[str, float]] = []
+    found: list[Choice] = []
     for name in EDITS if edits is None else edits:
         try:
             found += [(name, strength) for strength in EDITS[name].strengths(model)]
@@ -186,66 +174,29 @@ def to_try(
     return found
 
 
-def _some(batches: Batches, count: int, seed: int) -> Batches:
-    return _subset(batches, permutation(batches.count, count, seed))
-
-
-def _subset(batches: Batches, places: np.ndarray) -> Batches:
-    dataset = batches.dataset.subset(places)
-    return dataset.batches(batches.size, batches.device, batches.targets[places], batches.truth)
-
-
-def judged(row: Tried, base: Tried) -> str:
-    """Say what an edit came to, beside the model as it is, on the same images."""
-    if row.edit == UNEDITED:
-        return ""
-    queried = len(row.worst)
-    seen, worst = (
-        float(ours.mean() - theirs.mean())
-        for ours, theirs in ((row.pgd[:queried], base.pgd[:queried]), (row.worst, base.worst))
-    )
-    if _gain(row.pgd, base.pgd)[0] > 0 and worst <= seen / 2:
-        return "only hides gradients"
-    low, high = _gain(row.worst, base.worst)
-    return "more robust" if low > 0 else "undecided" if high > 0 else "not more robust"
-
-
-def _gain(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Return the ends of the paired normal 95% interval of a difference of accuracies."""
-    difference = ours.astype(float) - theirs
-    half = NormalDist().inv_cdf(0.975) * float(difference.std(ddof=1)) / len(difference) ** 0.5 if len(ours) > 1 else 1
-    return float(difference.mean()) - half, float(difference.mean()) + half
-
-
-def _best(rows: list[Tried]) -> Iterator[bool]:
-    """Tell of each row whether no other is at least as good in both accuracies and better in one."""
-    points = [(float(row.clean.mean()), row.robust) for row in rows]
-    for clean, robust in points:
-        yield not any(c >= clean and r >= robust and (c, r) != (clean, robust) for c, r in points)
-
-
 def _table(rows: list[Tried], how: dict[str, Any], measure: str) -> Table:
     columns = (
         Column(name="edit"), Column(name="strength"), Column(name="clean", unit="fraction"),
         Column(name="robust", unit="fraction"), Column(name="judged"), Column(name="under PGD", unit="fraction"),
-        Column(name="Square broke"), Column(name="of"), Column(name="zero gradients", unit="fraction"),
-        Column(name="on the frontier"),
+        Column(name="and APGD", unit="fraction"), Column(name="Square broke"), Column(name="of"),
+        Column(name="zero gradients", unit="fraction"), Column(name="on the frontier"),
     )  # fmt: skip
+    edits = max(1, len(rows) - 1)
+    said = [judged(row, rows[0], edits) for row in rows]
     cells: list[tuple[Cell, ...]] = []
     arrays: dict[str, np.ndarray] = {}
-    for row, best in zip(rows, _best(rows), strict=True):
-        left = int(row.pgd[: len(row.worst)].sum())
+    for row, word, best in zip(rows, said, frontier(rows), strict=True):
         cells.append(
             (
-                row.edit, row.strength, float(row.clean.mean()), row.robust, judged(row, rows[0]),
-                float(row.pgd.mean()), left - int(row.worst.sum()), left, float(row.silent.mean()),
+                row.edit, row.strength, float(row.clean.mean()), row.robust, word, float(row.pgd.mean()),
+                float(row.climbed.mean()), row.left - int(row.worst.sum()), row.left, float(row.silent.mean()),
                 "yes" if best else "no",
             )
         )  # fmt: skip
-        label = row.edit if row.strength is None else f"{row.edit}={row.strength:g}"
-        arrays |= {f"{label}.{part}": getattr(row, part) for part in ("clean", "pgd", "worst", "silent")}
+        parts = ("clean", "pgd", "climbed", "worst", "silent")
+        arrays |= {f"{row.name}.{part}": getattr(row, part) for part in parts}
     notes = [f"{name}: {EDITS[name].line}; {EDITS[name].strength}." for name in dict.fromkeys(r.edit for r in rows[1:])]
-    hidden = [f"{row.edit}={row.strength:g}" for row in rows if judged(row, rows[0]) == "only hides gradients"]
+    hidden = [row.name for row, word in zip(rows, said, strict=True) if word == HIDES]
     if hidden:
         notes.insert(0, f"Only hides gradients, and is no defense: {', '.join(hidden)}.")
     return Table(
@@ -254,9 +205,11 @@ def _table(rows: list[Tried], how: dict[str, Any], measure: str) -> Table:
         how=how,
         notes=(
             *notes,
-            f"PGD-20 through each edit on {how['attacked']} images; then Square, {how['queries']} queries, on what "
-            f"stood of the first {how['queried']}. Robust is the accuracy under PGD times the share that Square left "
-            "of it. A zero gradient counts where the image is right untouched.",
+            f"PGD-20 and APGD-20 on the DLR through each edit, on {how['attacked']} images; then Square, "
+            f"{how['queries']} queries, on what stood of the first {how['queried']}. Robust is the share that stood "
+            "times the share that Square left of it. Zero gradients counts images that are right untouched.",
+            f"Judged on the same images as the unedited model, by paired intervals that hold for {edits} edits at "
+            "once, at 95%; an image that stands without a gradient does not count as robust.",
         ),
         arrays=arrays,
         columns=columns,
@@ -266,28 +219,23 @@ def _table(rows: list[Tried], how: dict[str, Any], measure: str) -> Table:
 
 def _curve(rows: list[Tried], how: dict[str, Any], measure: str) -> Curve:
     places = sorted({float(row.clean.mean()) for row in rows})
-    base = rows[0]
     series = []
     for name in dict.fromkeys(row.edit for row in rows):
-        # Each line sets out from the model as it is.
-        found = {float(row.clean.mean()): row for row in (base, *rows) if row.edit in (name, UNEDITED)}
-        ends = {at: wilson(round(row.robust * len(row.pgd)), len(row.pgd)) for at, row in found.items()}
-        series.append(
-            Series(
-                name=name,
-                values=tuple(found[at].robust if at in found else None for at in places),
-                low=tuple(ends[at][0] if at in ends else None for at in places),
-                high=tuple(ends[at][1] if at in ends else None for at in places),
-                n=len(base.pgd),
-            )
-        )
+        found: dict[float, float] = {}
+        for row in rows:
+            if row.edit == name:
+                at = float(row.clean.mean())
+                found[at] = max(row.robust, found.get(at, 0.0))
+        series.append(Series(name=name, values=tuple(found.get(at) for at in places), n=how["attacked"]))
     return Curve(
         name="harden.curve",
         title=f"Robust over clean {measure}, by edit",
         how=how,
-        notes=("Towards the upper right is better; each line sets out from the unedited model. The intervals are those "
-               "of the accuracy under PGD and know nothing of Square's smaller number of images.",),
+        notes=(
+            "A point for each strength; towards the upper right is better. Of strengths with the same clean "
+            f"{measure} the most robust is drawn.",
+        ),
         x=Axis(name=f"clean {measure}", unit="fraction", values=tuple(places)),
         y=Axis(name=f"robust {measure}", unit="fraction"),
         series=tuple(series),
-    )  # fmt: skip
+    )

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from passband.core.band import Band, Edge
@@ -20,6 +19,7 @@ from passband.data.dataset import Batches
 from passband.frequency import filters, low_rank
 from passband.frequency.filters import FLAT, Rescale
 from passband.probes.bands import class_names
+from passband.probes.copies import read
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, predict, untouched, wilson
 
@@ -187,7 +187,7 @@ def _ask(model: nn.Module, batches: Batches, cut: Cut, rescaling: str) -> _Answe
                 if not classes:
                     classes = logits.shape[1]
                 check_targets(targets, classes)
-                said[part].append(_read(logits, targets))
+                said[part].append(read(logits, targets))
             right.append(targets.cpu())
             empty.append((high.abs().amax((1, 2, 3)) <= FLAT).cpu())
             ranks += [] if kept is None else [kept.cpu()]
@@ -198,13 +198,6 @@ def _ask(model: nn.Module, batches: Batches, cut: Cut, rescaling: str) -> _Answe
     return _Answers(
         predicted, confidence, in_target, truth, nothing, torch.cat(ranks).numpy() if ranks else None, classes
     )
-
-
-def _read(logits: Float[Tensor, "batch classes"], targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    probabilities = logits.float().softmax(1)
-    predicted = logits.argmax(1)
-    in_predicted, in_target = (probabilities.gather(1, one[:, None])[:, 0].cpu() for one in (predicted, targets))
-    return predicted.cpu(), in_predicted, in_target
 
 
 def _share(answers: _Answers, found: np.ndarray, by: str, how: dict[str, Any]) -> Scalar:

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from passband.core.errors import PassbandError
 from passband.core.results import Result, Table
 from passband.core.store import make_folder, write_atomic
+from passband.models.file_source import PATTERN
 from passband.models.weights_file import save_weights
 from passband.models.wrap import Classifier
-from passband.probes.harden import UNEDITED
+from passband.probes.tried import UNEDITED
 from passband.sweeps.resolve import Subject, run_folder
 from passband.train.run import open_run
 from passband.weights.edits import EDITS, Choice, edited
 
-WEIGHTS, WRAPPER = "hardened.safetensors", "hardened.py"
+EDITED, WHOLE, MODEL = "hardened.safetensors", "unedited.safetensors", "hardened.py"
 
 
-def best(results: Sequence[Result], loss: float) -> Choice | None:
+def best(results: Sequence[Result], cost: float) -> Choice | None:
     """Return the most robust edit that is judged more robust and costs little clean accuracy.
 
     Args:
         results: Of the probe ``harden``.
-        loss: Largest fall of the clean accuracy, a fraction.
+        cost: Largest fall of the clean accuracy, a fraction.
 
     Returns:
         None where no edit is judged more robust at that price.
     """
     rows = _rows(results)
     base = next(row for row in rows if row["edit"] == UNEDITED)
-    able = [row for row in rows if row["judged"] == "more robust" and row["clean"] >= base["clean"] - loss]
+    able = [row for row in rows if row["judged"] == "more robust" and row["clean"] >= base["clean"] - cost]
     if not able:
         return None
     chosen = max(able, key=lambda row: (row["robust"], row["clean"]))
@@ -51,61 +52,96 @@ def _rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in table.rows]
 
 
-def write(asked: Subject, source: str, choice: Choice, folder: Path) -> Path:
-    """Write an edited model.
+def check_place(source: str, folder: Path) -> None:
+    """Refuse to write an edited model over the file that makes the model which is edited.
 
-    Where only weights changed, ``hardened.safetensors`` loads in plain timm and wherever the model's own weights do.
-    Where something stands before the network, ``hardened.py`` makes the whole of it from the weights beside it, and
-    ``folder/hardened.py:model`` is its name for every command.
+    Raises:
+        PassbandError: when ``source`` is that file.
+    """
+    match = PATTERN.fullmatch(source)
+    if match and Path(match["path"]).resolve() == (folder / MODEL).resolve():
+        raise PassbandError(f"{folder / MODEL} makes the model that would be edited; choose another folder with --out")
+
+
+def write(asked: Subject, source: str, choice: Choice, folder: Path) -> Path:
+    """Write an edited model: ``hardened.py``, whose ``model()`` makes it of the weights that lie beside it.
+
+    Where only weights changed these are the edited ones, ``hardened.safetensors``, which load wherever the model's own
+    do. Where something stands before the network they are the network's own, ``unedited.safetensors``.
 
     Args:
         asked: The model as it is.
         source: How it was named.
         choice: The edit and its strength.
-        folder: Where to.
+        folder: Where to; what an earlier edit left there is replaced.
 
     Returns:
-        The file that stands for the edited model.
+        The Python file; ``FILE:model`` is its name for every command.
 
     Raises:
-        PassbandError: when the model has nothing for the edit, or the strength is out of range.
+        PassbandError: when the model has nothing for the edit, the strength is out of range, or ``source`` is the file
+            itself.
     """
     name, strength = choice
+    check_place(source, folder)
     model = edited(asked.model, name, strength)
     make_folder(folder)
-    if not EDITS[name].rebuilds:
-        return save_weights(model, folder / WEIGHTS)
-    save_weights(asked.model, folder / WEIGHTS)
-    path = folder / WRAPPER
-    write_atomic(path, _wrapper(asked.model, source, name, strength).encode())
+    rebuilds = EDITS[name].rebuilds
+    kept, stale = (WHOLE, EDITED) if rebuilds else (EDITED, WHOLE)
+    save_weights(asked.model if rebuilds else model, folder / kept)
+    path = folder / MODEL
+    write_atomic(path, _file(asked.model, source, choice, kept).encode())
+    (folder / stale).unlink(missing_ok=True)
     return path
 
 
-def _wrapper(model: Classifier, source: str, name: str, strength: float) -> str:
-    """Return the Python file that makes a model of the weights beside it and edits it."""
+def _file(model: Classifier, source: str, choice: Choice, weights: str) -> str:
+    """Return the Python file that makes a model of the weights beside it, and edits it where they are not edited."""
+    name, strength = choice
+    imports = {"from pathlib import Path", "import torch"}
     run = run_folder(source)
     if run is None:
-        spec = model.spec
-        given = {
-            "classes": spec.classes, "channels": spec.channels, "size": spec.size, "mean": spec.mean, "std": spec.std,
-            "class_names": spec.class_names,
-        }  # fmt: skip
-        arguments = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
-        imports = "from passband.models.create import create"
-        made = f"create({source!r}, {arguments}, weights=WEIGHTS)"
+        imports.add("from passband.models.create import create")
+        lines = [f"classifier = create({_named(source)!r}, {_arguments(model)}, weights=WEIGHTS)"]
     else:
-        imports = (
-            "from passband.core.recipe import Recipe\nfrom passband.core.spec import ImageSpec\n"
-            "from passband.models.weights_file import load_weights\nfrom passband.train.build import bare_model"
-        )
-        spec_fields = {key: value for key, value in asdict(model.spec).items()}
-        made = f"bare_model(Recipe.of({open_run(run).recipe.plain()!r}), ImageSpec(**{spec_fields!r}))"
-    lines = [
-        f'"""A hardened model: {name} of {strength:g} ({EDITS[name].strength}). `HERE/{WRAPPER}:model` is its name."""',
-        "", "from pathlib import Path", "", imports, "from passband.weights.edits import edited", "",
-        f"WEIGHTS = Path(__file__).with_name({json.dumps(WEIGHTS)})", "", "",
-        "def model():", '    """Return the classifier: images in [0, 1] in, logits out."""', f"    classifier = {made}",
-        *(["    load_weights(classifier, WEIGHTS)"] if run is not None else []),
-        f"    return edited(classifier, {name!r}, {strength!r})", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+        imports |= {
+            "from passband.core.recipe import Recipe", "from passband.core.spec import ImageSpec",
+            "from passband.models.weights_file import load_weights", "from passband.train.build import bare_model",
+        }  # fmt: skip
+        lines = [
+            f"recipe = Recipe.of({open_run(run).recipe.plain()!r})",
+            f"spec = ImageSpec(**{asdict(model.spec)!r})",
+            "with torch.random.fork_rng():  # weights are drawn only to be overwritten",
+            "    classifier = bare_model(recipe, spec)",
+            "load_weights(classifier, WEIGHTS)",
+        ]
+    if EDITS[name].rebuilds:
+        imports.add("from passband.weights.edits import edited")
+        lines.append(f"classifier = edited(classifier, {name!r}, {strength!r})")
+    standard, own = (sorted(one for one in imports if ("passband" in one) is ours) for ours in (False, True))
+    if run is None:
+        standard.remove("import torch")
+    head = f'"""A model hardened by {name} of {strength:g} ({EDITS[name].strength}): {MODEL}:model is its name."""'
+    return "\n".join(
+        [
+            head, "", *sorted(standard, key=lambda line: line.startswith("from")), "", *own, "",
+            f'WEIGHTS = Path(__file__).with_name("{weights}")', "", "", "def model():",
+            '    """Return the classifier: images in [0, 1] in, logits out."""',
+            *(f"    {line}" for line in lines), "    return classifier.eval()", "",
+        ]
+    )  # fmt: skip
+
+
+def _named(source: str) -> str:
+    """Name the source so that the name holds from any folder."""
+    match = PATTERN.fullmatch(source)
+    return f"{Path(match['path']).resolve()}:{match['factory']}" if match else source
+
+
+def _arguments(model: Classifier) -> str:
+    spec = model.spec
+    given = {
+        "classes": spec.classes, "channels": spec.channels, "size": spec.size, "mean": spec.mean, "std": spec.std,
+        "class_names": spec.class_names,
+    }  # fmt: skip
+    return ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import nn
 
+from passband.core.band import preset
 from passband.core.errors import NotApplicable, PassbandError
 from passband.core.options import fraction
+from passband.frequency.filters import mask
+from passband.models.fold import copied
 from passband.models.low_pass import LowPass
 from passband.models.wrap import Classifier
-from passband.weights.depthwise import is_depthwise
+from passband.weights.depthwise import depthwise_convolutions
 from passband.weights.neighbors import mix_neighbors, mixable
 from passband.weights.smooth import smooth
 
@@ -72,7 +74,7 @@ def edited(model: Classifier, name: str, strength: float) -> Classifier:
     Raises:
         PassbandError: when the classifier has nothing to edit, or the strength is out of range.
     """
-    return EDITS[name].apply(deepcopy(model), strength)
+    return EDITS[name].apply(copied(model), strength)
 
 
 def _mixed(keep_gain: bool) -> Callable[[Classifier, float], Classifier]:
@@ -89,11 +91,14 @@ def _smoothed(model: Classifier, sigma: float) -> Classifier:
 
 
 def _low_passed(model: Classifier, degree: float) -> Classifier:
-    if degree > min(model.spec.size) + 1:
-        raise PassbandError(
-            f"the images are {min(model.spec.size)} pixels wide: a low-pass of degree {degree:g} keeps all"
-        )
-    return Classifier(nn.Sequential(LowPass(degree), model.inner), model.spec)
+    front = LowPass(degree)
+    if bool(mask(preset("square", degree), model.spec.size).all()):
+        side = min(model.spec.size)
+        raise PassbandError(f"a low-pass of degree {degree:g} keeps all of {side} pixels; choose a lower degree")
+    made = Classifier(nn.Sequential(front, model.inner), model.spec)
+    # Mean and std are made anew, on the CPU: they belong where the network is.
+    device = next((parameter.device for parameter in model.parameters()), None)
+    return made.to(device).train(model.training)
 
 
 def _degrees(model: Classifier) -> tuple[float, ...]:
@@ -108,8 +113,10 @@ def _rhos(model: Classifier) -> tuple[float, ...]:
 
 
 def _sigmas(model: Classifier) -> tuple[float, ...]:
-    if not any(is_depthwise(module) for module in model.modules()):
-        raise NotApplicable("the model has no depthwise filters")
+    try:
+        depthwise_convolutions(model)
+    except PassbandError as error:
+        raise NotApplicable(str(error)) from None
     return (0.5, 1.0, 1.5, 2.0)
 
 

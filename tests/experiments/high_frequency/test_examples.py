@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from passband.core.recipe import Recipe
@@ -11,6 +12,7 @@ from passband.core.scale import Scale
 from passband.experiments.high_frequency import examples, svd
 from passband.experiments.high_frequency.settings import training
 from passband.experiments.protocol import Experiment
+from passband.probes.disagreement import RIGHT
 
 
 class Asked(Exception):
@@ -40,7 +42,9 @@ def test_small_trainings_are_the_vanilla_ones(experiment: Experiment) -> None:
     full = experiment.cases(Scale.FULL)
     assert {case["seed"] for case in full} == {0, 1, 2}
     imagenet = [case for case in full if case["data"] == "restricted-imagenet"]
-    assert {case["network"] for case in imagenet} == {examples.CODE}
+    assert {case["network"] for case in imagenet} == {examples.LARGE}
+    asked = training(Scale.FULL, data="restricted-imagenet", seed=0, network=examples.LARGE)
+    assert asked == training(Scale.FULL, data="restricted-imagenet", seed=0) and asked.model["name"] == examples.LARGE
     assert {case["radius"] for case in imagenet} == {25, 50, 100, 150}
 
 
@@ -76,21 +80,42 @@ def test_one_image_is_enough_to_exist() -> None:
 def test_chance_is_judged_at_figure_2_alone() -> None:
     rows = [cut(4, **{"beyond chance": 7.0}), cut(12, **{"beyond chance": -0.5, "HFC beyond chance": 2.0})]
     assert margin("HFC decides: hfc_resnet32, r ≤", rows) == -0.5
-    assert margin("HFC generalizes", rows) == 2.0
+    assert margin("HFC generalizes: hfc_resnet32", rows) == 2.0
+    assert margin("HFC generalizes: resnet50", rows) is None
 
 
 def test_cuts_that_change_no_answer_are_counted_and_fewer_change_at_each_step() -> None:
     rows = [cut(12, otherwise=3.0), cut(4, otherwise=20.0), cut(8, otherwise=5.0), MISSING]
     assert margin("A2", rows) == 0 and margin("A2", [*rows, cut(4, "exclusive", otherwise=0.0)]) == -1
     assert margin("A2", [MISSING]) is None
-    assert margin("fewer answers change as r grows", rows) == pytest.approx(2.0)
-    assert margin("fewer answers change as r grows", [*rows[:2], cut(8, otherwise=2.0)]) == pytest.approx(-1.0)
-    assert margin("fewer answers change as r grows", rows[:1]) is None
+    name = "fewer answers change as r grows: hfc_resnet32"
+    assert margin(name, rows) == pytest.approx(2.0)
+    assert margin(name, [*rows[:2], cut(8, otherwise=2.0)]) == pytest.approx(-1.0)
+    assert margin(name, rows[:1]) is None
 
 
 def test_accuracy_that_is_added_is_that_of_the_radius_where_least() -> None:
     rows = [cut(4, **{"HFC adds": 30.0}), cut(12, **{"HFC adds": -0.2}), cut(8, "exclusive", **{"HFC adds": -9.0})]
-    assert margin("HFC adds accuracy", rows) == pytest.approx(-0.2)
+    assert margin("HFC adds accuracy: hfc_resnet32", rows) == pytest.approx(-0.2)
+    rows = [{**row, "network": "resnet50"} for row in rows]
+    assert margin("HFC adds accuracy: resnet50", rows) == pytest.approx(-0.2)
+    assert margin("HFC adds accuracy: hfc_resnet32", rows) is None
+
+
+def test_distances_are_over_all_images_answered_otherwise_and_over_those_right_untouched() -> None:
+    def line(name: str, *values: float | None) -> SimpleNamespace:
+        return SimpleNamespace(name=name, values=values)
+
+    share = SimpleNamespace(
+        series=[line(RIGHT, 0.5, 0.0)], arrays={"differs": np.array([[True, True, False], [False] * 3])}
+    )
+    far = SimpleNamespace(series=[line("mean", 0.25, None)], arrays={"distance": np.array([[0.25, 0.75, 9.0]] * 2)})
+    low = {"disagreement.share": share, "disagreement.linf": far, "disagreement.l2": far}
+    found = examples._distances(low, 0)
+    assert found == {"of right": 50.0, "L∞": 0.5, "L∞ of right": 0.25, "L2": 0.5, "L2 of right": 0.25}
+    assert examples._distances(low, 1)["L∞"] is None
+    shown = {column.name for column in examples.EXPERIMENT.columns}
+    assert set(found) <= shown
 
 
 def test_lines_are_drawn_by_reading() -> None:
@@ -108,3 +133,17 @@ def test_much_fewer_is_less_than_half() -> None:
 
     assert verdicts(10.0, 6.0, 4.0) == [4.0, -2.0, 2.0] and verdicts(10.0, 4.0, 6.0) == [6.0, 2.0, -2.0]
     assert all(claim.margin([MISSING]) is None for claim in svd.EXPERIMENT.claims)
+
+
+def test_signal_is_compared_per_image_that_is_wrong_on_the_low_part() -> None:
+    def signal(wrong: float, beyond: float) -> float | None:
+        fourier = {"LFC wrong": 20.0, "Fourier beyond chance": 4.0}
+        rows = [cut(12, **fourier, **{"SVD low wrong": wrong, "SVD beyond chance": beyond}), MISSING]
+        claims = {claim.name: claim for claim in svd.EXPERIMENT.claims}
+        return claims["more than noise: hfc_resnet32"].margin(rows)
+
+    # As much signal in a tenth of the images is no less signal; there are only fewer images.
+    assert signal(2.0, 0.4) == pytest.approx(0.0)
+    assert signal(2.0, 1.0) == pytest.approx(20.0 - 50.0) and signal(10.0, 0.0) == pytest.approx(20.0)
+    assert signal(0.0, 0.0) is None
+    assert {"LFC wrong", "SVD low wrong"} <= set(svd.JUDGED)

@@ -9,7 +9,7 @@ import pytest
 from passband.core.recipe import Recipe
 from passband.core.scale import Scale
 from passband.experiments.high_frequency import train_on_bands
-from passband.experiments.high_frequency.settings import band, training
+from passband.experiments.high_frequency.settings import band, radii, training
 from passband.experiments.high_frequency.train_on_bands import HFC, LFC, ON_BAND, TEST, TRAIN, name
 
 
@@ -41,11 +41,24 @@ def test_small_trainings_are_both_sides_of_each_cut_and_the_readings() -> None:
 
 
 def test_the_papers_numbers_belong_to_cases() -> None:
-    cases = {case["case"] for case in train_on_bands.cases(Scale.FULL)}
+    cases = {f"{case['case']}, {case['data']}" for case in train_on_bands.cases(Scale.FULL)}
     reported = train_on_bands.EXPERIMENT.reported
     assert len(reported) == 16 and set(reported) <= cases
-    assert reported[name(HFC, 4)] == {TRAIN: 98.85, TEST: 20.02}
-    assert reported[name(LFC, 150)] == {TRAIN: 97.17, TEST: 84.15}
+    assert reported[f"{name(HFC, 4)}, cifar10"] == {TRAIN: 98.85, TEST: 20.02}
+    assert reported[f"{name(LFC, 150)}, restricted-imagenet"] == {TRAIN: 97.17, TEST: 84.15}
+
+
+@pytest.mark.parametrize(("data", "least"), [("cifar10", 93.84), ("restricted-imagenet", 24.16)])
+def test_both_fit_in_table_1_and_not_in_table_3(data: str, least: float) -> None:
+    reported = train_on_bands.EXPERIMENT.reported
+    rows = [
+        row(kind, radius, numbers[TEST], train=numbers[TRAIN])
+        for radius in radii(data)
+        for kind in (LFC, HFC)
+        if (numbers := reported[f"{name(kind, radius)}, {data}"])
+    ]
+    # Of ten classes the middle between chance and all is 55%.
+    assert margin("both fit", rows) == pytest.approx(least - 55)
 
 
 def row(kind: str, radius: int, test: float, on_band: float = 50.0, train: float = 90.0, reading: str = "") -> dict:

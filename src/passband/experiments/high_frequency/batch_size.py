@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import statistics
 
-import numpy as np
-
 from passband.core.claims import Claim, Rows
 from passband.core.scale import Scale
 from passband.experiments.high_frequency.settings import SETS, training
@@ -25,6 +23,8 @@ from passband.experiments.high_frequency.tracking import (
     SEEDS,
     SHORT,
     TENDENCIES,
+    TRAINING_IMAGES,
+    between,
     followed,
     gap,
     measured,
@@ -32,10 +32,10 @@ from passband.experiments.high_frequency.tracking import (
     trajectory,
 )
 from passband.experiments.margins import difference, value
-from passband.experiments.protocol import Case, Experiment, Measured
+from passband.experiments.protocol import TEST_IMAGES, Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 
-SIZES: dict[Scale, tuple[int, ...]] = {
+BATCHES: dict[Scale, tuple[int, ...]] = {
     Scale.SMOKE: (32, 64, 128),
     Scale.SMALL: (50, 100, 200, 500),
     Scale.FULL: (50, 100, 200, 500),
@@ -48,7 +48,7 @@ def cases(scale: Scale) -> list[Case]:
         {"case": f"batch {batch}", "batch": batch, "data": data, "seed": seed}
         for seed in SEEDS[scale]
         for data in SETS[scale]
-        for batch in SIZES[scale]
+        for batch in BATCHES[scale]
     ]
 
 
@@ -97,10 +97,9 @@ def closes_at_equal_training(rows: Rows) -> float | None:
     common = min(max(number for _, number in points) for points in learned)
     tested = []
     for case, points in zip(found, learned, strict=True):
-        epochs, numbers = zip(*trajectory(rows, case, "test"), strict=True)
         at = reaches(points, common)
         assert at is not None, "a number that both reach is reached by each"
-        tested.append(float(np.interp(at, epochs, numbers)))
+        tested.append(between(trajectory(rows, case, "test"), at))
     return tested[1] - tested[0]
 
 
@@ -149,8 +148,8 @@ EXPERIMENT = Experiment(
     cases=cases,
     measure=measure,
     claims=(
-        _excels("train", "training images"),
-        _excels("test", "test images"),
+        _excels("train", TRAINING_IMAGES),
+        _excels("test", TEST_IMAGES),
         Claim(
             "bigger batch, smaller gap",
             "Bigger batch size seems to stand out in closing the generalization gap.", _PLACE, closes,

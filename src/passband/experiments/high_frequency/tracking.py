@@ -5,12 +5,14 @@ A set's radii are told by their rank, ``r1`` to ``r4``: 4, 8, 12 and 16 bins at 
 
 - ``HFC mean``: its accuracy on HFC alone, the mean over radii. Chance is the same for all networks of a set.
 - ``lost``: by how much its accuracy falls when HFC is taken away: on whole images less that on LFC, the mean over
-  radii. 0 is a network that is invariant to HFC.
+  radii. LFC is divided by its maximum where the case says nothing else, and whole images are not, so that a change of
+  brightness is mixed in a little: a network that ignores HFC is near 0, not at 0.
 
 **Source**: high-frequency, sections 4.2 and 5.
 **Differs**: ``train`` is measured after the epoch, on training images as they are learned from, without augmentation.
 The paper's code takes the running mean while the weights move, which a run's ``log.csv`` has; where images are mixed or
-attacked, that counts other images. Below full scale 2,000 training and 2,000 test images are measured.
+attacked, that counts other images. At small scale 2,000 training and 2,000 test images are measured (``label-shuffle``
+has 1,000 training images), at smoke 100 of each.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ SEEDS: dict[Scale, tuple[int, ...]] = {Scale.SMOKE: (0,), Scale.SMALL: (0,), Sca
 SHORT: dict[Scale, dict[str, Any]] = {Scale.SMOKE: {"part": 128, "epochs": 1}}
 """What trainings have in place of the vanilla one's at smoke, where there are dozens of them."""
 
+TRAINING_IMAGES = "training images"
 BOTH = "training and test images"
-"""What a bootstrap draws anew for a claim about both accuracies."""
+"""What a bootstrap draws anew for a claim about training accuracy, and about both."""
 
 TENDENCIES = {"HFC mean": "by accuracy on HFC", "lost": "by what is lost without HFC"}
 """The columns that tell of a tendency to capture HFC, and how they do."""
@@ -57,6 +60,7 @@ COLUMNS = (
     Column(name="LFC mean", unit="%"),
     Column(name="HFC mean", unit="%"),
     Column(name="lost", unit="points"),
+    Column(name="chance", unit="%"),
     Column(name="run"),
 )
 
@@ -70,12 +74,14 @@ class Followed:
         radii: Of the band copies, ascending.
         epochs: Verdicts after each epoch that was measured, ascending.
         how: What a result says of itself.
+        classes: What the network chooses from.
     """
 
     run: Run
     radii: tuple[float, ...]
     epochs: dict[int, Verdicts]
     how: dict[str, Any]
+    classes: int
 
     @property
     def last(self) -> Verdicts:
@@ -143,41 +149,49 @@ def followed(
             ``"train"``ing images alone.
         **reading: Options of the probe ``bands``: ``statistics``, ``rescale``.
     """
-    run = lab.train(recipe, keep_epochs=True)
     chosen = tuple(radii or radii_of(recipe.data.name))
-    epochs = tracked(lab.scale, recipe.epochs) or range(1, run.metrics["epochs"] + 1)
-    asked = {epoch: _ask(run, lab, chosen, copies, reading, epoch) for epoch in epochs}
-    verdicts = {epoch: found for epoch, (found, _) in asked.items()}
-    how = asked[max(asked)][1]
-    return Followed(run, chosen, verdicts, how | {"run": run.digest, "epochs": list(verdicts)})
+    epochs = tracked(lab.scale, recipe.epochs)
+    found = lab.track(recipe, "bands", _options(chosen, reading), epochs=epochs, split=copies)
+    verdicts = {epoch: _verdicts(results, copies) for epoch, results in found.items()}
+    if copies == "test":
+        for epoch, results in lab.track(recipe, "bands", _whole(chosen, reading), epochs=epochs, split="train").items():
+            verdicts[epoch]["train"] = _right(results)
+    how = found[max(found)]["bands.accuracy"].how
+    return _followed(lab.train(recipe, keep_epochs=True), lab, chosen, verdicts, how | {"epochs": list(verdicts)})
 
 
 def ended(recipe: Recipe, lab: Lab, **reading: Any) -> Followed:
     """Train a recipe and measure the trained network alone; arguments as in :func:`followed`."""
     run = lab.train(recipe)
     chosen = radii_of(recipe.data.name)
-    verdicts, how = _ask(run, lab, chosen, "test", reading, None)
-    return Followed(run, chosen, {run.metrics["epochs"]: verdicts}, how | {"run": run.digest})
+    found = lab.probe(run, "bands", _options(chosen, reading))
+    learned = lab.probe(run, "bands", _whole(chosen, reading), split="train")
+    verdicts = {run.metrics["epochs"]: _verdicts(found, "test") | {"train": _right(learned)}}
+    return _followed(run, lab, chosen, verdicts, found["bands.accuracy"].how)
 
 
-def _ask(
-    run: Run, lab: Lab, radii: tuple[float, ...], copies: Split, reading: Mapping[str, Any], epoch: int | None
-) -> tuple[Verdicts, dict[str, Any]]:
-    """Return the verdicts on whole images and on copies, and how they were made."""
-    options = {"radii": radii, "degrees": (), "examples": 0, **reading}
-    found = lab.probe(run, "bands", options, epoch=epoch, split=copies)
-    verdicts = _verdicts(found, copies)
-    if copies == "test":
-        # Whole images are meant, which no rescaling touches; the probe wants a cut, and one costs least.
-        plain = {name: given for name, given in reading.items() if name == "statistics"}
-        options = {"radii": radii[:1], "degrees": (), "examples": 0, **plain}
-        learned = lab.probe(run, "bands", options, epoch=epoch, split="train")
-        verdicts["train"] = learned["bands.clean"].arrays["correct"].astype(float)
-    return verdicts, found["bands.accuracy"].how
+def _followed(
+    run: Run, lab: Lab, radii: tuple[float, ...], verdicts: dict[int, Verdicts], how: dict[str, Any]
+) -> Followed:
+    classes = lab.subject(run).model.spec.classes
+    return Followed(run, radii, verdicts, how | {"run": run.digest}, classes)
+
+
+def _options(radii: tuple[float, ...], reading: Mapping[str, Any]) -> dict[str, Any]:
+    return {"radii": radii, "degrees": (), "examples": 0, **reading}
+
+
+def _whole(radii: tuple[float, ...], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for whole images, which no rescaling touches; the probe wants a cut, and one costs least."""
+    return _options(radii[:1], {name: given for name, given in reading.items() if name == "statistics"})
+
+
+def _right(found: Mapping[str, Result]) -> np.ndarray:
+    return np.asarray(found["bands.clean"].arrays["correct"].astype(float))
 
 
 def _verdicts(found: Mapping[str, Result], whole: str) -> Verdicts:
-    right = found["bands.clean"].arrays["correct"].astype(float)
+    right = _right(found)
     verdicts = {whole: right}
     for side in ("LFC", "HFC"):
         by_radius = found["bands.accuracy"].arrays[f"{side}.correct"].astype(float)
@@ -187,7 +201,9 @@ def _verdicts(found: Mapping[str, Result], whole: str) -> Verdicts:
     return verdicts
 
 
-def measured(course: Followed, case: Case, *, drawn: bool = True, more: Verdicts | None = None) -> Measured:
+def measured(
+    course: Followed, case: Case, *, drawn: bool = True, more: Verdicts | None = None, learned: Sequence[str] = ()
+) -> Measured:
     """Return one case's row, its panel where it was followed, and its verdicts.
 
     Args:
@@ -195,14 +211,21 @@ def measured(course: Followed, case: Case, *, drawn: bool = True, more: Verdicts
         case: Whose; names the panel.
         drawn: Whether there is a panel.
         more: Further columns.
+        learned: Those of them that speak of training images, beside ``train`` and all of a course without test images.
     """
     verdicts = course.last | (more or {})
     row: dict[str, Cell] = {column: 100 * float(scores.mean()) for column, scores in verdicts.items()}
+    row |= {"chance": 100 / course.classes, "run": course.run.digest}
     if "test" in verdicts:
         row["gap"] = 100 * float(verdicts["train"].mean() - verdicts["test"].mean())
     title = f"{case['case']}, {case['data']}, seed {case['seed']}: accuracy over epochs"
     results = (course.curve(title),) if drawn else ()
-    return Measured(row | {"run": course.run.digest}, results, verdicts)
+    of_training = [
+        column
+        for column in verdicts
+        if "test" not in course.last or column.partition(" @")[0] in ("train", *learned)
+    ]
+    return Measured(row, results, verdicts, drawn_from=dict.fromkeys(of_training, TRAINING_IMAGES))
 
 
 def gap(rows: Rows, case: str) -> float | None:
@@ -216,6 +239,12 @@ def trajectory(rows: Rows, case: str, line: str) -> list[tuple[int, float]]:
     row = next((row for row in rows if row["case"] == case), {})
     found = [(name.removeprefix(f"{line} @"), cell) for name, cell in row.items() if name.startswith(f"{line} @")]
     return sorted((int(epoch), float(cell)) for epoch, cell in found if isinstance(cell, int | float))
+
+
+def between(points: Sequence[tuple[int, float]], epoch: float) -> float:
+    """Return a line's number at an epoch, straight between its points; one point or more, ascending."""
+    epochs, numbers = zip(*points, strict=True)
+    return float(np.interp(epoch, epochs, numbers))
 
 
 def reaches(points: Sequence[tuple[int, float]], target: float) -> float | None:
