@@ -1,14 +1,17 @@
 """Write the pages' tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
 
+``python docs/tables.py harden FOLDER ...`` first keeps the frontiers of ``passband harden`` (``docs/results/harden.json``).
+
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
 ``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
-carlini_wagner, convmixer and mixers.
+carlini_wagner, convmixer, mixers, bands and loading.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -72,6 +75,16 @@ def mixers_table() -> str:
 def convmixer_table() -> str:
     """Return each comparison of ConvMixer steps with its range and, where it has one, its target."""
     return _comparisons("convmixer.json")
+
+
+def bands_table() -> str:
+    """Return each comparison of splitting images into bands."""
+    return _comparisons("bands.json")
+
+
+def loading_table() -> str:
+    """Return each comparison of an epoch's loading."""
+    return _comparisons("loading.json")
 
 
 def benchmark_table() -> str:
@@ -138,10 +151,45 @@ def _range(values: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def harden_tables() -> str:
+    """Return the frontier of each model that was hardened, the command that made it, and what it says of itself."""
+    lines = []
+    for entry in json.loads((RESULTS / "harden.json").read_text()):
+        table, head = entry["table"], entry["head"]
+        names = [column["name"] for column in table["columns"]]
+        lines += [f"`{head['command']}`", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+        units = [column["unit"] for column in table["columns"]]
+        for row in table["rows"]:
+            lines.append("| " + " | ".join(_cell(cell, unit) for cell, unit in zip(row, units, strict=True)) + " |")
+        made = f"{entry['hardware']}, torch {entry['versions']['torch']}."
+        lines += ["", f"{head['model']}; {head['images']:,} images. {' '.join(table['notes'])} {made}", ""]
+    return "\n".join(lines).rstrip()
+
+
+def _cell(cell: Any, unit: str) -> str:
+    if cell is None:
+        return ""
+    return f"{100 * cell:.1f}%" if unit == "fraction" else f"{cell:g}" if isinstance(cell, int | float) else str(cell)
+
+
+def keep_harden(folders: list[str]) -> None:
+    """Take the frontiers of ``passband harden`` out of its answers' folders."""
+    kept = []
+    for folder in folders:
+        document = json.loads((Path(folder) / "results.json").read_text())
+        table = next(one for one in document["results"] if one["name"] == "harden.frontier")
+        shown = {key: table[key] for key in ("title", "columns", "rows", "notes")}
+        head = {key: document["head"][key] for key in ("command", "model", "data", "images")}
+        kept.append({"head": head, "table": shown} | {key: table["how"][key] for key in ("hardware", "versions")})
+    (RESULTS / "harden.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
 PAGES = {
     "README.md": {"results": results_table, "benchmark": benchmark_table},
     "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
+    "docs/hardening.md": {"harden": harden_tables},
+    "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
 }
 """Each page's tables, by their marks."""
 
@@ -160,5 +208,7 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["harden"]:
+        keep_harden(sys.argv[2:])
     for page in PAGES:
         (ROOT / page).write_text(written(page))

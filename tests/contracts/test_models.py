@@ -29,8 +29,9 @@ SMALL: dict[str, dict[str, Any]] = {
 LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("separable_resnet", "cifar_resnet")}
 """The networks that have a size for ImageNet too."""
 
-STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32"), 3), "small_lenet": 2, "small_alexnet": 3, "small_vgg": 5,
-          "small_resnet18": 5, "hfc_resnet50": 5, **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
+STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32"), 3), "small_lenet": 2, "small_alexnet": 3,
+          **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50"), 5),
+          **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
 """The networks of which timm can take features, and how many."""
 
 Made = tuple[str, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Rows on test images drawn anew."""
+"""Rows on images drawn anew."""
 
 from __future__ import annotations
 
@@ -30,3 +30,15 @@ def test_a_draw_is_a_draw_with_replacement_from_seed_zero() -> None:
     generator = np.random.default_rng(0)
     expected = [scores[generator.integers(5, size=5)].mean() for _ in range(3)]
     assert [row["value"] for (row,) in rows[:3]] == pytest.approx(expected)
+
+
+def test_test_and_training_images_are_drawn_independently_however_many_they_are() -> None:
+    right = np.array([1.0] * 60 + [0.0] * 40)
+    row = {"case": "a", "train": 60.0, "test": 60.0}
+    both = {"train": right, "test": right}
+    variance = 100**2 * 0.6 * 0.4 / 100
+    found = Measured({}, (), both, drawn_from={"train": "training images"})
+    gaps = [a["train"] - a["test"] for (a,) in redrawn([(row, found)])]
+    assert np.var(gaps) == pytest.approx(2 * variance, rel=0.15)
+    apart = [a["train"] - b["train"] for a, b in redrawn([(row, found), (row, found)])]
+    assert not any(apart)

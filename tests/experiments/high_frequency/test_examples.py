@@ -44,7 +44,7 @@ def test_small_trainings_are_the_vanilla_ones(experiment: Experiment) -> None:
     imagenet = [case for case in full if case["data"] == "restricted-imagenet"]
     assert {case["network"] for case in imagenet} == {examples.LARGE}
     asked = training(Scale.FULL, data="restricted-imagenet", seed=0, network=examples.LARGE)
-    assert asked == training(Scale.FULL, data="restricted-imagenet", seed=0) and asked.model["name"] == examples.LARGE
+    assert asked == training(Scale.FULL, data="restricted-imagenet", seed=0) and asked.model.name == examples.LARGE
     assert {case["radius"] for case in imagenet} == {25, 50, 100, 150}
 
 

@@ -10,7 +10,9 @@ from passband.core.recipe import Recipe
 from passband.core.scale import Scale
 from passband.experiments.high_frequency.settings import training
 from passband.experiments.high_frequency.tracking import (
+    TRAINING_IMAGES,
     Followed,
+    between,
     ended,
     followed,
     gap,
@@ -26,14 +28,14 @@ CASE = {"case": "one", "data": "photos", "seed": 0}
 
 def by_hand(tmp_path, epochs: dict[int, dict[str, list[float]]]) -> Followed:
     verdicts = {epoch: {line: np.array(right) for line, right in found.items()} for epoch, found in epochs.items()}
-    return Followed(Run(tmp_path / "run", Recipe(), {}), (4, 8), verdicts, {})
+    return Followed(Run(tmp_path / "run", Recipe(), {}), (4, 8), verdicts, {}, 10)
 
 
 def test_a_training_is_followed_on_whole_images_and_on_every_copy(tmp_path) -> None:
     lab = Lab(Scale.SMOKE, "c", runs=tmp_path, compute=Compute(device="cpu", threads=1), limit=30)
     recipe = training(Scale.SMOKE, data="photos", seed=0, model={"width": 2}, part=40, epochs=2)
     course = followed(recipe, lab, radii=(4, 8))
-    assert list(course.epochs) == [1, 2] and course.radii == (4, 8)
+    assert list(course.epochs) == [1, 2] and course.radii == (4, 8) and course.classes == 15
     copies = {f"{side} {which}" for side in ("LFC", "HFC") for which in ("r1", "r2", "mean")}
     assert set(course.last) == {"train", "test", "lost"} | copies
     assert {len(right) for right in course.last.values()} == {30}
@@ -54,9 +56,19 @@ def test_a_row_holds_means_in_percent_of_verdicts_that_can_be_drawn_anew(tmp_pat
     found = measured(by_hand(tmp_path, {1: lines}), CASE, more={"own": np.ones(4)})
     assert (found.row["train"], found.row["test"], found.row["gap"], found.row["own"]) == (75, 25, 50, 100)
     assert set(found.verdicts) == {"train", "test", "own"} and len(found.results) == 1
+    assert found.row["chance"] == 10
     assert not measured(by_hand(tmp_path, {1: lines}), CASE, drawn=False).results
     row = CASE | found.row
     assert gap([row], "one") == 50 and gap([row], "another") is None
+
+
+def test_columns_of_training_images_say_so(tmp_path) -> None:
+    both = by_hand(tmp_path, {1: {"train": [1.0, 0.0], "test": [1.0, 0.0], "LFC r1": [0.0, 0.0]}})
+    more = both.by_epoch("train", "test") | {"convergence": np.ones(2)}
+    found = measured(both, CASE, more=more, learned=("convergence",))
+    assert found.drawn_from == dict.fromkeys(("train", "train @1", "convergence"), TRAINING_IMAGES)
+    alone = by_hand(tmp_path, {1: {"train": [1.0, 0.0], "LFC r1": [0.0, 0.0]}})
+    assert set(measured(alone, CASE).drawn_from) == {"train", "LFC r1"}
 
 
 def test_the_area_under_a_line_is_straight_between_measured_epochs(tmp_path) -> None:
@@ -77,4 +89,5 @@ def test_lines_become_columns_and_lines_again(tmp_path) -> None:
 def test_a_line_reaches_a_target_between_its_points() -> None:
     points = [(1, 10.0), (3, 50.0), (5, 40.0), (9, 80.0)]
     assert reaches(points, 30) == 2 and reaches(points, 50) == 3 and reaches(points, 60) == 7
+    assert between(points, 2) == 30 and between(points, 7) == 60 and between(points, 9) == 80
     assert reaches(points, 5) == 1 and reaches(points, 81) is None and reaches([], 0) is None

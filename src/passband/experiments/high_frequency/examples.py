@@ -240,7 +240,8 @@ def _of_reading(network: str, edge: str) -> tuple[Claim, ...]:
         Claim(
             f"such images exist: {reading}",
             "There are test images that the model predicts correctly whole and on HFC, and incorrectly on LFC "
-            f"({reading} {100 if network == LARGE else '12 or its equal'}; here how many beyond the one that shows it).",
+            f"({reading} {100 if network == LARGE else '12 or its equal'}; here how many beyond the one that shows "
+            "it).",
             "high-frequency, section 1, figure 2", lambda rows: existing(rows, network, edge), unit="images",
             exact=True,
         ),
@@ -261,7 +262,7 @@ def _of_main(network: str) -> tuple[Claim, ...]:
     return (
         Claim(
             f"HFC decides, unscaled: {network}",
-            "Control, not in the paper: HFC decides too where neither copy is rescaled, so that it is as weak as it is.",
+            "Control, not in the paper: HFC decides where neither copy is rescaled, and HFC is as weak as it is.",
             "high-frequency, section 1, figure 2", at_figure_2("beyond chance unscaled"), smallest=0.5,
         ),
         Claim(

@@ -23,9 +23,8 @@ Smoothing (equation 3, `passband.weights.neighbors.mix_neighbors`) is a low-pass
 construction, and are kept because the paper states them.
 
 The paper's adversarial training moves and mirrors images, its natural one does not. A control trains naturally on moved
-and mirrored images, at small scale on Fashion-MNIST. At full scale another network, whose first kernels are 5×5
-(LeNet), stands beside, as the paper says that "the message is delivered more clearly" there (it does not name the
-network).
+and mirrored images. Another network, whose first kernels are 5×5 (LeNet), stands beside, as the paper says that "the
+message is delivered more clearly" there (it does not name the network).
 
 **Source**: high-frequency, sections 6.1 to 6.3, figures 7, 14, 21 and 22.
 **Differs**: the numbers are ours.
@@ -70,13 +69,11 @@ CUTOFF = 0.25
 
 
 def trainings(scale: Scale, data: str) -> tuple[str, ...]:
-    """Return which trainings a set has: at small scale cifar10-jpeg has the natural one, as others would take hours."""
-    if scale is Scale.FULL:
-        # Nine merged classes of ImageNet have one network, ResNet-50, whatever is asked for.
-        return (NATURAL, ADVERSARIAL, MOVED_ONLY) if data == "restricted-imagenet" else tuple(TRAININGS)
-    if data == "cifar10-jpeg":
-        return (NATURAL,)
-    return (NATURAL, ADVERSARIAL, MOVED_ONLY) if data == "fashion-mnist" else (NATURAL, ADVERSARIAL)
+    """Return which trainings a set has at a scale."""
+    if scale is Scale.SMOKE or data == "cifar10-jpeg":
+        return NATURAL, ADVERSARIAL
+    # Nine merged classes of ImageNet have one network, ResNet-50, whatever is asked for.
+    return (NATURAL, ADVERSARIAL, MOVED_ONLY) if data == "restricted-imagenet" else tuple(TRAININGS)
 
 
 def recipe(case: Case, scale: Scale) -> Recipe:

@@ -8,8 +8,11 @@ Below full scale 1,000 training images, since memorizing is what costs; an epoch
 the paper's is 500, so that its "first epoch" comes earlier here.
 
 ``first epoch`` is LFC at the smallest radius after the first epoch. HFC of training images, which the paper does not
-plot, stands beside LFC, so that a preference can be measured: it is the distance of LFC's accuracy from HFC's, averaged
-over radii. Copies are divided by their own maximum, as in all experiments of this paper.
+plot, stands beside LFC, so that a preference can be measured: LFC's accuracy less HFC's, means over radii, after an
+epoch or at the end. Copies are divided by their own maximum, as in all experiments of this paper.
+
+LFC at a large radius is close to the whole image, and HFC divided by its maximum is unlike all that was learned from,
+so that LFC's lead by itself says little of an order: shuffled labels' lead stands beside it.
 
 **Source**: high-frequency, section 4.2 and figures 3, 10, 15 and 16.
 **Differs**: training accuracy is measured after an epoch (``tracking``).
@@ -17,7 +20,6 @@ over radii. Copies are divided by their own maximum, as in all experiments of th
 
 from __future__ import annotations
 
-from statistics import fmean
 from typing import Any
 
 from passband.core.claims import Claim, Rows
@@ -30,6 +32,8 @@ from passband.experiments.high_frequency.tracking import (
     LIMIT,
     SEEDS,
     SHORT,
+    TRAINING_IMAGES,
+    between,
     followed,
     measured,
     reaches,
@@ -72,9 +76,9 @@ def measure(case: Case, lab: Lab) -> Measured:
     """Train with one labeling and follow it on its training images."""
     course = followed(recipe(lab.scale, case), lab, copies="train")
     first = course.epochs[min(course.epochs)]
-    found = measured(course, case, more=course.by_epoch("train", "LFC r1") | {_FIRST: first["LFC r1"]})
-    classes = lab.subject(course.run).model.spec.classes
-    found.row.update({"epochs": course.run.recipe.epochs, "chance": 100 / classes})
+    more = course.by_epoch("train", "LFC mean", "HFC mean") | {_FIRST: first["LFC r1"]}
+    found = measured(course, case, more=more)
+    found.row["epochs"] = course.run.recipe.epochs
     return found
 
 
@@ -106,41 +110,65 @@ def early(rows: Rows) -> float | None:
     return natural - max(shuffled, chance)
 
 
-def low_first(rows: Rows) -> float | None:
-    """Return how many epochs sooner LFC at the smallest radius has most of what it will have than whole images.
-
-    Most is nine tenths of the way from chance to the highest accuracy.
-    """
-    chance = value(rows, "natural", "chance")
-    low, whole = (trajectory(rows, "natural", line) for line in ("LFC r1", "train"))
-    if chance is None or not low or not whole:
+def comparable(rows: Rows) -> float | None:
+    """Return how much nearer shuffled labels' last training accuracy lies to natural labels' than to chance."""
+    natural, shuffled = (value(rows, labels, "train") for labels in LABELS)
+    chance = value(rows, "shuffled", "chance")
+    if natural is None or shuffled is None or chance is None:
         return None
-    at = [reaches(points, chance + 0.9 * (max(number for _, number in points) - chance)) for points in (low, whole)]
-    return None if at[0] is None or at[1] is None else at[1] - at[0]
+    return (shuffled - chance) - (natural - shuffled)
+
+
+def lead(rows: Rows, labels: str, epoch: float | None = None) -> float | None:
+    """Return by how much accuracy on LFC lies above that on HFC after an epoch, means over radii, in points.
+
+    Args:
+        rows: The rows.
+        labels: Which case.
+        epoch: Straight between measured ones; None for the first.
+    """
+    low, high = (trajectory(rows, labels, f"{side} mean") for side in ("LFC", "HFC"))
+    if not low or not high:
+        return None
+    at = low[0][0] if epoch is None else epoch
+    return between(low, at) - between(high, at)
+
+
+def order(rows: Rows) -> float | None:
+    """Return by how much natural labels' lead of LFC after the first epoch exceeds shuffled labels', in points.
+
+    Shuffled labels' is read where they first fit as many training images: after one epoch they fit hardly any.
+    """
+    first = lead(rows, "natural")
+    natural, shuffled = (trajectory(rows, labels, "train") for labels in LABELS)
+    if first is None or not natural:
+        return None
+    epoch = reaches(shuffled, natural[0][1])
+    other = None if epoch is None else lead(rows, "shuffled", epoch)
+    return None if other is None else first - other
 
 
 def preference(rows: Rows, labels: str) -> float | None:
-    """Return how far accuracy on LFC lies from that on HFC, the mean over radii, in points."""
-    sides = [[value(rows, labels, f"{side} r{rank}") for rank in range(1, 5)] for side in ("LFC", "HFC")]
-    apart = [abs(low - high) for low, high in zip(*sides, strict=True) if low is not None and high is not None]
-    return fmean(apart) if apart else None
+    """Return by how much a trained network's accuracy on LFC lies above that on HFC, means over radii, in points."""
+    low, high = (value(rows, labels, f"{side} mean") for side in ("LFC", "HFC"))
+    return None if low is None or high is None else low - high
 
 
 def indifferent(rows: Rows) -> float | None:
-    """Return by how much the preference of natural labels exceeds that of shuffled ones, in points."""
+    """Return by how much natural labels' preference for LFC exceeds shuffled labels' for either, in points."""
     natural, shuffled = (preference(rows, labels) for labels in LABELS)
-    return None if natural is None or shuffled is None else natural - shuffled
+    return None if natural is None or shuffled is None else natural - abs(shuffled)
 
 
 _PLACE = "high-frequency, section 4.2, figure 3"
-_DRAWN = "training images"
+_EARLIER = "high-frequency, section 4.1, figure 3"
 
 
 def _more_low(rank: int) -> Claim:
     return Claim(
         f"natural learns more of LFC, r{rank}",
         f"M_natural learns more of the low-frequency patterns (r is 4 or 8; here r{rank}) than M_shuffle.", _PLACE,
-        lambda rows: difference(rows, "natural", "shuffled", f"LFC r{rank}"), smallest=1.0, drawn=_DRAWN,
+        lambda rows: difference(rows, "natural", "shuffled", f"LFC r{rank}"), smallest=1.0, drawn=TRAINING_IMAGES,
     )  # fmt: skip
 
 
@@ -149,32 +177,50 @@ CLAIMS = (
         "shuffled takes longer",
         "M_shuffle takes a longer training time than M_natural to reach the same training accuracy (here the highest "
         "that both reach).",
-        _PLACE, later, unit="epochs", smallest=1.0, drawn=_DRAWN,
+        _PLACE, later, unit="epochs", smallest=1.0, drawn=TRAINING_IMAGES,
+    ),
+    Claim(
+        "shuffled fits as well",
+        "M_shuffle reaches a comparative training accuracy in three times the epochs (here its last training accuracy "
+        "lies nearer to M_natural's than to chance).",
+        _PLACE, comparable, smallest=1.0, drawn=TRAINING_IMAGES,
     ),
     *(_more_low(rank) for rank in (1, 2)),
     Claim(
         "shuffled barely learns LFC, r1",
         "M_shuffle barely learns any LFC when r = 4 (here its accuracy there is nearer to chance than to M_natural's).",
-        _PLACE, barely, smallest=1.0, drawn=_DRAWN,
+        _PLACE, barely, smallest=1.0, drawn=TRAINING_IMAGES,
     ),
     Claim(
         "LFC at the first epoch",
         "Even at the first epoch, M_natural already learns around 40% of the correct LFC when r = 4 (here above chance "
         "and above M_shuffle's).",
-        _PLACE, early, smallest=1.0, drawn=_DRAWN,
+        _PLACE, early, smallest=1.0, drawn=TRAINING_IMAGES,
     ),
     Claim(
         "LFC first",
-        "In the original label case, the model will first pick up LFC, then gradually pick up the HFC to achieve "
-        "higher training accuracy (here accuracy on LFC, r1, has nine tenths of its rise before that on whole images "
-        "has).",
-        "high-frequency, section 4.1, figure 3", low_first, unit="epochs", smallest=1.0, drawn=_DRAWN,
+        "In the original label case, the model will first pick up LFC, then gradually pick up the HFC (here, of the "
+        "first half: after the first epoch it gets more right on LFC than on HFC, means over radii).",
+        _EARLIER, lambda rows: lead(rows, "natural"), smallest=1.0, drawn=TRAINING_IMAGES,
     ),
     Claim(
-        "shuffled has no preference",
-        "M_natural prefers to pick up the LFC, M_shuffle does not have a preference between LFC vs. HFC (here LFC's "
-        "and HFC's accuracies lie less far apart).",
-        _PLACE, indifferent, smallest=1.0, drawn=_DRAWN,
+        "no such order when shuffled",
+        "In the shuffled label case, the model memorizes the images when the LFC and HFC are treated equally (here "
+        "less unequally: its lead of LFC over HFC is smaller, where it first fits as many training images as "
+        "M_natural does after the first epoch).",
+        _EARLIER, order, smallest=1.0, drawn=TRAINING_IMAGES,
+    ),
+    Claim(
+        "natural prefers LFC",
+        "M_natural prefers to pick up the LFC (here, once trained, it gets more right on LFC than on HFC, means over "
+        "radii).",
+        _PLACE, lambda rows: preference(rows, "natural"), smallest=1.0, drawn=TRAINING_IMAGES,
+    ),
+    Claim(
+        "shuffled has less of a preference",
+        "M_shuffle does not have a preference between LFC vs. HFC (here, once trained, its accuracies on LFC and on "
+        "HFC lie less far apart, whichever is higher, than M_natural's on LFC lies above that on HFC).",
+        _PLACE, indifferent, smallest=1.0, drawn=TRAINING_IMAGES,
     ),
 )  # fmt: skip
 
@@ -182,12 +228,15 @@ EXPERIMENT = Experiment(
     title="Natural and shuffled labels, on whole training images, their LFC and their HFC",
     source="high-frequency, figures 3, 10, 15 and 16",
     columns=(
-        Column(name="epochs"), Column(name=_FIRST, unit="%"), Column(name="chance", unit="%"),
+        Column(name="epochs"), Column(name=_FIRST, unit="%"),
         *(column for column in COLUMNS if column.name not in _HIDDEN),
     ),
     cases=cases,
     measure=measure,
     claims=CLAIMS,
-    reported={"natural": {"epochs": 100, _FIRST: 40.0}, "shuffled": {"epochs": 300}},
+    reported={
+        "natural, cifar10": {"epochs": 100, _FIRST: 40.0}, "shuffled, cifar10": {"epochs": 300},
+        "natural, restricted-imagenet": {"epochs": 50}, "shuffled, restricted-imagenet": {"epochs": 150},
+    },
     limit=LIMIT,
 )  # fmt: skip

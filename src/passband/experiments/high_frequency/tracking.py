@@ -221,9 +221,7 @@ def measured(
     title = f"{case['case']}, {case['data']}, seed {case['seed']}: accuracy over epochs"
     results = (course.curve(title),) if drawn else ()
     of_training = [
-        column
-        for column in verdicts
-        if "test" not in course.last or column.partition(" @")[0] in ("train", *learned)
+        column for column in verdicts if "test" not in course.last or column.partition(" @")[0] in ("train", *learned)
     ]
     return Measured(row, results, verdicts, drawn_from=dict.fromkeys(of_training, TRAINING_IMAGES))
 

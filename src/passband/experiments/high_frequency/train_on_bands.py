@@ -16,7 +16,7 @@ The paper calls LFC "much more generalizable" than HFC and draws no line for "mu
 radius. That HFC-trained networks are near chance on whole images stands in the tables alone, not in the text: near
 means nearer to chance than to what the network gets right on its band.
 
-That both sides are fitted is what table 1 shows (93.84% at least); table 3 contradicts it for HFC at r = 150, at 24.16%.
+Table 1 has both sides fitted (93.84% at least); table 3 contradicts it for HFC at r = 150, at 24.16%.
 
 At small scale Fashion-MNIST, one seed.
 
