@@ -1,6 +1,6 @@
 """Write the pages' tables from the stored JSON: ``python docs/tables.py``. A test fails when they disagree.
 
-``python docs/tables.py harden FOLDER ...`` first keeps the frontiers of ``passband harden`` (``docs/results/harden.json``).
+``python docs/tables.py harden FOLDER ...`` first keeps the frontiers of ``passband harden`` in ``results/harden.json``.
 
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
 ``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
