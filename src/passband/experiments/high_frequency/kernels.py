@@ -69,8 +69,10 @@ CUTOFF = 0.25
 
 
 def trainings(scale: Scale, data: str) -> tuple[str, ...]:
-    """Return which trainings a set has at a scale."""
-    if scale is Scale.SMOKE or data == "cifar10-jpeg":
+    """Return which trainings a set has at a scale; below full scale photographs are not trained against attacks."""
+    if data == "cifar10-jpeg":
+        return (NATURAL,)
+    if scale is Scale.SMOKE:
         return NATURAL, ADVERSARIAL
     # Nine merged classes of ImageNet have one network, ResNet-50, whatever is asked for.
     return (NATURAL, ADVERSARIAL, MOVED_ONLY) if data == "restricted-imagenet" else tuple(TRAININGS)
