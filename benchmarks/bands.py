@@ -16,7 +16,7 @@ import torch
 from numpy.fft import fft2, fftshift, ifft2, ifftshift
 from torch import Tensor
 
-from benchmarks.side_by_side import Pair, compare, options, report, show_times
+from benchmarks.side_by_side import Pair, compare, parser, report, show_times
 from passband.core.band import Band
 from passband.experiments.timing import interleaved
 from passband.frequency.filters import copies, mask, sweep
@@ -133,9 +133,13 @@ def compare_splits(images: np.ndarray, rounds: int, note: str) -> list[dict[str,
 
 def main() -> None:
     """Run the whole comparison."""
-    arguments = options(__doc__ or "")
+    reader = parser(__doc__ or "")
+    reader.add_argument(
+        "--rounds", type=int, default=5, help="rounds of the whole measurement; 5 unless told otherwise"
+    )
+    arguments = reader.parse_args()
     torch.set_num_threads(arguments.threads)
-    count, rounds = (200, 2) if arguments.quick else (10_000, 5)
+    count, rounds = (200, 2) if arguments.quick else (10_000, arguments.rounds)
     # An FFT takes as long on any pixels.
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     worst = assert_agreement(images[:200])

@@ -20,7 +20,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
-from benchmarks.side_by_side import Pair, compare, options, report, show_times
+from benchmarks.side_by_side import Pair, compare, parser, report, show_times
 from passband.data.augment import TrainBatches, augmentations
 from passband.data.dataset import ImageSet
 from passband.experiments.timing import interleaved
@@ -147,9 +147,13 @@ def compare_loaders(images: int, rounds: int, note: str) -> list[dict[str, Any]]
 
 def main() -> None:
     """Run the whole comparison."""
-    arguments = options(__doc__ or "")
+    reader = parser(__doc__ or "")
+    reader.add_argument(
+        "--rounds", type=int, default=5, help="rounds of the whole measurement; 5 unless told otherwise"
+    )
+    arguments = reader.parse_args()
     torch.set_num_threads(arguments.threads)
-    images, rounds = (2_000, 2) if arguments.quick else (50_000, 5)
+    images, rounds = (2_000, 2) if arguments.quick else (50_000, arguments.rounds)
     worst = assert_agreement()
     print(f"ours and theirs serve the same images to {worst:.1e}, cut out and mirrored alike")
     note = f"{images:,} images of 32 × 32 pixels, crop, flip, normalize, {arguments.threads} threads"
