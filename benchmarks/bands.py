@@ -134,9 +134,7 @@ def compare_splits(images: np.ndarray, rounds: int, note: str) -> list[dict[str,
 def main() -> None:
     """Run the whole comparison."""
     reader = parser(__doc__ or "")
-    reader.add_argument(
-        "--rounds", type=int, default=5, help="rounds of the whole measurement; 5 unless told otherwise"
-    )
+    reader.add_argument("--rounds", type=int, default=5, help="rounds of the whole measurement")
     arguments = reader.parse_args()
     torch.set_num_threads(arguments.threads)
     count, rounds = (200, 2) if arguments.quick else (10_000, arguments.rounds)

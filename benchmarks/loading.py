@@ -148,9 +148,7 @@ def compare_loaders(images: int, rounds: int, note: str) -> list[dict[str, Any]]
 def main() -> None:
     """Run the whole comparison."""
     reader = parser(__doc__ or "")
-    reader.add_argument(
-        "--rounds", type=int, default=5, help="rounds of the whole measurement; 5 unless told otherwise"
-    )
+    reader.add_argument("--rounds", type=int, default=5, help="rounds of the whole measurement")
     arguments = reader.parse_args()
     torch.set_num_threads(arguments.threads)
     images, rounds = (2_000, 2) if arguments.quick else (50_000, arguments.rounds)
