@@ -50,12 +50,14 @@ class Tried:
         return int(self.climbed[: len(self.worst)].sum())
 
     @property
-    def robust(self) -> float:
-        """Share that stands under all attacks: of all attacked images under two, times what Square leaves of it.
+    def spared(self) -> float:
+        """Share that Square leaves of the images that it was asked about; 1 where it was asked about none."""
+        return float(self.worst.sum() / self.left) if self.left else 1.0
 
-        Where nothing was left to ask Square about, there is nothing to take away.
-        """
-        return float(self.climbed.mean() * (self.worst.sum() / self.left if self.left else 1.0))
+    @property
+    def robust(self) -> float:
+        """Share that stands under all attacks: of all attacked images under two, times what Square leaves of it."""
+        return float(self.climbed.mean()) * self.spared
 
 
 def judged(row: Tried, base: Tried, edits: int) -> str:
@@ -69,18 +71,22 @@ def judged(row: Tried, base: Tried, edits: int) -> str:
         edits: How many edits were tried on these images: an interval holds for all of them at once (Bonferroni).
 
     Returns:
-        ``"more robust"`` where the edit is right more often under all attacks, beyond the interval; else ``"only
-        hides gradients"`` where it is so under PGD alone; else ``"undecided"`` where the interval holds a gain, or
-        ``"not more robust"``. Empty for the model as it is.
+        ``"only hides gradients"`` where the edit gains under PGD, beyond the interval, and half of the gain or more
+        is gone once images without a gradient, APGD and Square have taken their part; ``"more robust"`` where it gains
+        under PGD and APGD, beyond the interval, and Square leaves more than half; else ``"undecided"`` where the
+        interval holds a gain, or ``"not more robust"``. Empty for the model as it is.
     """
     if row.edit == UNEDITED:
         return ""
     level = 1 - 0.05 / edits
-    low, high = paired(row.worst & ~row.silent[: len(row.worst)], base.worst, level)
-    if low > 0:
-        return "more robust"
-    if paired(row.pgd, base.pgd, level)[0] > 0:
+    heard = row.climbed & ~row.silent
+    seen = float(row.pgd.mean() - base.pgd.mean())
+    remains = float(heard.mean()) * row.spared - base.robust > seen / 2
+    if paired(row.pgd, base.pgd, level)[0] > 0 and not remains:
         return HIDES
+    low, high = paired(heard, base.climbed, level)
+    if low > 0 and remains:
+        return "more robust"
     return "undecided" if high > 0 else "not more robust"
 
 

@@ -36,8 +36,8 @@ The paper's own numbers do not bear out all of its sentences, so that each attac
   more at 0.09 than at 0.03 says less than "only", and is kept as a control; in table 4 under PGD it adds the same.
 
 At small scale Fashion-MNIST, and cifar10-jpeg (JPEG took high frequencies from it) with the natural model at ρ of 0
-and 1 alone; the gain divided out at ρ = 1 alone; one seed, 1,000 test images (100 for the smallest changes). At full scale 1,000 images, as
-the paper apparently has.
+and 1 alone; the gain divided out at ρ = 1 alone; one seed, 1,000 test images (100 for the smallest changes). At full
+scale 1,000 images, as the paper apparently has.
 
 **Source**: high-frequency, section 6.3, tables 2 and 4.
 """
