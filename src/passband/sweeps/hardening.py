@@ -98,7 +98,7 @@ def write(asked: Subject, source: str, choice: Choice, folder: Path) -> Path:
 def _file(model: Classifier, source: str, choice: Choice, weights: str) -> str:
     """Return the Python file that makes a model of the weights beside it, and edits it where they are not edited."""
     name, strength = choice
-    imports = {"from pathlib import Path", "import torch"}
+    imports: set[str] = set()
     run = run_folder(source)
     if run is None:
         imports.add("from passband.models.create import create")
@@ -118,13 +118,11 @@ def _file(model: Classifier, source: str, choice: Choice, weights: str) -> str:
     if EDITS[name].rebuilds:
         imports.add("from passband.weights.edits import edited")
         lines.append(f"classifier = edited(classifier, {name!r}, {strength!r})")
-    standard, own = (sorted(one for one in imports if ("passband" in one) is ours) for ours in (False, True))
-    if run is None:
-        standard.remove("import torch")
     head = f'"""A model hardened by {name} of {strength:g} ({EDITS[name].strength}): {MODEL}:model is its name."""'
     return "\n".join(
         [
-            head, "", *sorted(standard, key=lambda line: line.startswith("from")), "", *own, "",
+            head, "", "from pathlib import Path", *(["", "import torch"] if run is not None else []), "",
+            *sorted(imports), "",
             f'WEIGHTS = Path(__file__).with_name("{weights}")', "", "", "def model():",
             '    """Return the classifier: images in [0, 1] in, logits out."""',
             *(f"    {line}" for line in lines), "    return classifier.eval()", "",
