@@ -188,6 +188,8 @@ PAGES = {
     "README.md": {"results": results_table, "benchmark": benchmark_table},
     "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
+    "docs/hardening.md": {"harden": harden_tables},
+    "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
 }
 """Each page's tables, by their marks."""
 
