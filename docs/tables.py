@@ -111,7 +111,8 @@ def _spread_of(ratio: dict[str, float]) -> str:
 
 def _made(entries: list[dict[str, Any]]) -> str:
     first, rounds = entries[-1], [entry["rounds"] for entry in entries if entry["unit"] == "s"]
-    return f"{first['processor']}, torch {first['versions']['torch']}, {_range(rounds)} rounds."
+    word = "round" if set(rounds) == {1} else "rounds"
+    return f"{first['processor']}, torch {first['versions']['torch']}, {_range(rounds)} {word}."
 
 
 def speed_table() -> str:
