@@ -208,6 +208,7 @@ def test_images_without_labels(place, capsys) -> None:
         (("harden", "net.py:tiny", "--data", "fotos", "--keep", "smooth-depthwise=1"), "has no depthwise convolution"),
         (("harden", "net.py:tiny", "--data", "folder:set", "--keep", "smoothed"), "EDIT=STRENGTH was needed"),
         (("harden", "net.py:tiny", "--data", "folder:set", "--set", "edit=x"), "did you mean 'edits'"),
+        (("harden", "net.py:tiny", "--data", "folder:set", "--eps", "1/255", "--set", "eps=0.1"), "given twice"),
         (
             ("probe", "net.py:tiny", "--data", "folder:set", "--only", "band"),
             "unknown probe 'band': did you mean 'bands'",

@@ -103,7 +103,7 @@ def probe(
 def harden(
     model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
     data: Annotated[str, typer.Option(help="A set's name, folder:PATH or images:PATH.")],
-    eps: Annotated[str, typer.Option(help="Radius of the L∞ ball, pixels in [0, 1].")] = "1/255",
+    eps: Annotated[str | None, typer.Option(help="Radius of the L∞ ball, pixels in [0, 1]; else 1/255.")] = None,
     keep: Annotated[str | None, typer.Option(help="EDIT=STRENGTH to write; else the best that is no illusion.")] = None,
     cost: Annotated[float, typer.Option(min=0, max=1, help="Clean accuracy that the best may cost.")] = 0.02,
     settings: Settings = None,
@@ -122,6 +122,7 @@ def harden(
 ) -> int:
     """Try the papers' training-free edits on a model, attack each, and write the one that helps."""
     from passband.cli import show
+    from passband.core.errors import PassbandError
     from passband.core.options import parse_options, parse_value
     from passband.probes import PROBES
     from passband.sweeps import hardening, probing
@@ -131,9 +132,11 @@ def harden(
     from passband.weights.edits import choice, edited
 
     statistics = tuple[float, ...] | None
-    given = [f"harden.{one}" for one in settings or []] + ([] if keep is None else [f"harden.also={keep}"])
-    planned = probing.plan("harden", given, seed)
-    planned["harden"].setdefault("eps", eps)
+    own = {"eps": eps, "also": keep}
+    named = [f"{name}={value}" for name, value in own.items() if value is not None]
+    if twice := [one for one in named for other in settings or [] if other.partition("=")[0] == one.partition("=")[0]]:
+        raise PassbandError(f"{twice[0]} is given twice, by its own option and by --set; leave one out")
+    planned = probing.plan("harden", [f"harden.{one}" for one in [*named, *(settings or [])]], seed)
     parse_options(PROBES["harden"], planned["harden"], owner="probe harden")  # refused before any work
     folder = out or Path("passband-out") / f"harden-{probing.folder_name(model, data)}"
     hardening.check_place(model, folder)

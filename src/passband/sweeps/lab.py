@@ -97,14 +97,12 @@ class Lab:
             split: As in :meth:`probe`.
             limit: Fewer images than the laboratory's own limit, the first of the same permutation; None for that limit.
         """
-        results = measure(
-            asked,
-            self.images(asked, run, split, limit),
-            name,
-            options or {},
-            folder=run.folder / "answers",
-            command=self.command,
-        )
+        return self._ask(asked, run, name, options, self.images(asked, run, split, limit))
+
+    def _ask(
+        self, asked: Subject, run: Run, name: str, options: Mapping[str, Any] | None, images: Batches
+    ) -> dict[str, Result]:
+        results = measure(asked, images, name, options or {}, folder=run.folder / "answers", command=self.command)
         return {result.name: result for result in results}
 
     def track(
@@ -130,7 +128,9 @@ class Lab:
         """
         run = self.train(recipe, keep_epochs=True)
         chosen = range(1, run.metrics["epochs"] + 1) if epochs is None else epochs
-        return {epoch: self.probe(run, name, options, epoch=epoch, split=split) for epoch in chosen}
+        # The set is read once: each epoch's model takes the same images.
+        images = self.images(self.subject(run), run, split)
+        return {epoch: self._ask(self.subject(run, epoch), run, name, options, images) for epoch in chosen}
 
     def kept(self, name: str, identity: Mapping[str, Any], make: Callable[[], T]) -> T:
         """Return what was made before under the same identity, or make it now and keep it among the runs.
