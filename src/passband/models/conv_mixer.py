@@ -10,6 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
+from passband.models.headed import HeadedNetwork
 from passband.models.layers import DepthwiseConv2d
 from passband.models.metadata import own_cfg
 
@@ -59,7 +60,7 @@ def conv_mixer_body(
     return stem, nn.Sequential(*(ConvMixerBlock(width, kernel) for _ in range(depth)))
 
 
-class ConvMixer(nn.Module):
+class ConvMixer(HeadedNetwork):
     """Classify with patches, equal blocks and a linear head.
 
     **Source**: spatial-mixing, section 4 (CIFAR: width 128, depth 8, kernel 8, patch 1); Trockman and Kolter,
@@ -99,29 +100,10 @@ class ConvMixer(nn.Module):
             {"num_chs": width, "reduction": patch, "module": f"blocks.{index}"} for index in range(depth)
         ]
 
-    def get_classifier(self) -> nn.Module:
-        """Return the linear head."""
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new head in place."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_features(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
         """Return the features before pooling."""
         features: Tensor = self.blocks(self.stem(images))
         return features
-
-    def forward_head(self, features: Float[Tensor, "batch c h w"], pre_logits: bool = False) -> Tensor:
-        """Return logits [batch, classes], or pooled features [batch, features] for ``pre_logits``."""
-        output: Tensor = self.head(features, pre_logits=pre_logits)
-        return output
-
-    def forward(self, images: Float[Tensor, "batch c h w"]) -> Tensor:
-        """Return logits [batch, classes]."""
-        return self.forward_head(self.forward_features(images))
 
 
 @register_model  # type: ignore[untyped-decorator]

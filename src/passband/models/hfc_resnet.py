@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passband.core.errors import PassbandError, unknown
+from passband.models.headed import HeadedNetwork
 from passband.models.metadata import own_cfg
 from passband.models.preactivation import feature_cfg
 
@@ -55,7 +56,7 @@ class HfcBlock(nn.Module):
         return output
 
 
-class HfcResNet(nn.Module):
+class HfcResNet(HeadedNetwork):
     """Classify with a stem, three stages of pre-activation blocks and a linear head: 6 · depth + 2 layers.
 
     ``"batch"`` puts a batch norm before every ReLU but the last. In training it takes the batch's statistics and
@@ -125,30 +126,15 @@ class HfcResNet(nn.Module):
             nn.init.uniform_(self.head.fc.weight, -limit, limit)
             nn.init.zeros_(self.head.fc.bias)
 
-    def get_classifier(self) -> nn.Module:
-        """Return the linear head."""
-        classifier: nn.Module = self.head.fc
-        return classifier
-
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a new head in place."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
+        super().reset_classifier(num_classes, global_pool)
         self._draw_head()
 
     def forward_features(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
         """Return the features before pooling."""
         features: Tensor = self.act(self.stages(self.stem_act(self.stem_norm(self.stem(images)))))
         return features
-
-    def forward_head(self, features: Float[Tensor, "batch c h w"], pre_logits: bool = False) -> Tensor:
-        """Return logits [batch, classes], or pooled features [batch, features] for ``pre_logits``."""
-        output: Tensor = self.head(features, pre_logits=pre_logits)
-        return output
-
-    def forward(self, images: Float[Tensor, "batch c h w"]) -> Tensor:
-        """Return logits [batch, classes]."""
-        return self.forward_head(self.forward_features(images))
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Module:

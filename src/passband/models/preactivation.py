@@ -10,6 +10,7 @@ from timm.layers import ClassifierHead
 from torch import Tensor, nn
 
 from passband.core.errors import PassbandError, unknown
+from passband.models.headed import HeadedNetwork
 from passband.models.layers import parameter_free_shortcut
 
 Convolution = Callable[..., nn.Module]
@@ -52,7 +53,7 @@ class PreActivationBlock(nn.Module):
         return output
 
 
-class PreActivationResNet(nn.Module):
+class PreActivationResNet(HeadedNetwork):
     """Classify with a stem, stages of pre-activation blocks and a linear head: 2 · stages · depth + 2 layers.
 
     CIFAR's networks have three stages, 6 · depth + 2 layers; ImageNet's have four, 8 · depth + 2, behind a stem that
@@ -116,16 +117,6 @@ class PreActivationResNet(nn.Module):
         self.num_features = self.head_hidden_size = channels
         self.head = ClassifierHead(channels, num_classes, pool_type=global_pool, drop_rate=drop_rate)
 
-    def get_classifier(self) -> nn.Module:
-        """Return the linear head."""
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new head in place."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_features(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c2 h2 w2"]:
         """Return the features before pooling."""
         features: Tensor = self.stem(images)
@@ -133,12 +124,3 @@ class PreActivationResNet(nn.Module):
             features = self.pool(features)
         features = self.act(self.norm(self.stages(features)))
         return features
-
-    def forward_head(self, features: Float[Tensor, "batch c h w"], pre_logits: bool = False) -> Tensor:
-        """Return logits [batch, classes], or pooled features [batch, features] for ``pre_logits``."""
-        output: Tensor = self.head(features, pre_logits=pre_logits)
-        return output
-
-    def forward(self, images: Float[Tensor, "batch c h w"]) -> Tensor:
-        """Return logits [batch, classes]."""
-        return self.forward_head(self.forward_features(images))
