@@ -10,7 +10,10 @@ from passband.core.errors import unknown
 from passband.experiments.protocol import Experiment
 
 PACKAGE = passband.experiments.__name__
-_OF_PAPERS = ("high_frequency.settings", "high_frequency.tracking", "spatial_mixing.settings")
+_OF_PAPERS = (
+    "adversarial_focus.attacked", "adversarial_focus.settings", "high_frequency.settings", "high_frequency.tracking",
+    "spatial_mixing.settings",
+)  # fmt: skip
 MACHINERY = frozenset({"protocol", "catalog", "reproduce", "bootstrap", "margins", "curves", "timing", *_OF_PAPERS})
 
 
