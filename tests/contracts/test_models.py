@@ -23,14 +23,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "small_alexnet": {"width": 4},
     "small_vgg": {"width": 4},
     "small_resnet18": {"width": 4},
+    "small_mobilenetv2": {"width": 0.25},
+    "small_efficientnet": {"width": 0.25, "depth": 0.5},
+    "wide_resnet": {"depth": 10, "widen": 1, "dropout": 0.1},
 }
 
 
 LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("separable_resnet", "cifar_resnet")}
 """The networks that have a size for ImageNet too."""
 
-STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32"), 3), "small_lenet": 2, "small_alexnet": 3,
-          **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50"), 5),
+STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32", "wide_resnet"), 3), "small_lenet": 2, "small_alexnet": 3,
+          **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50", "small_mobilenetv2", "small_efficientnet"), 5),
           **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
 """The networks of which timm can take features, and how many."""
 

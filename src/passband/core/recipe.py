@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from passband.core.errors import PassbandError, unknown
 from passband.core.options import fraction, split_assignments
@@ -111,6 +111,9 @@ class Recipe(BaseModel):
         task: ``classification``; ``unshuffle`` puts the pixels of images back in order, which one fixed permutation
             (seed 0) moved, and needs a model that gives images: ``{name: conv_mixer_pixels}``. Labels are not read.
         filters: How depthwise kernels are drawn: ``different``, ``same``, ``box`` or ``identity``.
+        quantize: Puts weights and activations on few levels: arguments of ``weights.quantize``, such as
+            ``{bits: 4, frequency_aware: true}``, and how it learns (``train/quantized.py``): ``rates`` and
+            ``weight_decay`` of what a quantizer learns, ``progressive: [32, 5]`` to come down to the bits by steps.
         normalize: Mean and std inside the model; null measures them on the training images, ``"none"`` leaves
             pixels as they are.
         learn: Which mixers learn.
@@ -138,7 +141,7 @@ class Recipe(BaseModel):
     filters: Literal["different", "same", "box", "identity"] | None = None
     smooth: dict[str, Any] | None = None
     separate: dict[str, Any] | None = None
-    quantize: None = None
+    quantize: dict[str, Any] | None = None
     learn: Literal["all", "channels", "spatial"] = "all"
     learn_options: dict[str, Any] | None = None
     data: DataPart = DataPart()
@@ -155,12 +158,6 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**63)
     revision: int = 1
-
-    @field_validator("quantize", mode="before")
-    @classmethod
-    def _no_quantize(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError("quantization is not built yet; leave it null")
 
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:

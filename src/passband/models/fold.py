@@ -22,6 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from passband.core.errors import PassbandError
 from passband.models.layers import BiasApartConv2d, DepthwiseConv2d, SeparableConv2d, parameter_free_shortcut
+from passband.models.quantizers import ActivationQuantizer
 
 # Exact types: a subclass may do something else with its weight (standardize it, say).
 TAKES: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
@@ -220,7 +221,7 @@ class _Tracer(fx.Tracer):
         # fx looks for their names beside each forward; a decorated forward stands somewhere else.
         files = {sys.modules.get(type(module).__module__) for module in model.modules()}
         self._autowrap_search += [file for file in files if file is not None]
-        self.leaves = {*TAKES, *get_notrace_modules()}
+        self.leaves = {*TAKES, ActivationQuantizer, *get_notrace_modules()}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in self.leaves or super().is_leaf_module(m, module_qualified_name)

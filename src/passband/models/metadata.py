@@ -30,6 +30,9 @@ OWN = (
     "small_alexnet",
     "small_vgg",
     "small_resnet18",
+    "small_mobilenetv2",
+    "small_efficientnet",
+    "wide_resnet",
 )
 """The names of passband's own classifiers."""
 

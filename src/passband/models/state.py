@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from passband.core.errors import PassbandError
 
@@ -34,7 +35,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
 def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
     """Lend a model out as :func:`untouched` does, with no parameter asking for a gradient.
 
-    Gradients with respect to the input then cost no weight gradients (a third of the work).
+    Gradients with respect to the input then cost no weight gradients (a third of the work), and weights that are
+    computed from others (parametrized, as a quantized model's are) are computed once for all calls inside.
 
     Args:
         model: Any module.
@@ -51,7 +53,8 @@ def frozen(model: nn.Module, mode: Mode = "eval") -> Iterator[nn.Module]:
         model.train(mode == "train")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        yield model
+        with parametrize.cached():
+            yield model
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
 from passband.models.wrap import Classifier
 from passband.tasks import TASKS
+from passband.train import quantized
 from passband.weights.banks import draw_filters
 from passband.weights.learn import LearnReport, learn
 from passband.weights.separate import separate
@@ -89,7 +90,7 @@ def channel_statistics(dataset: ImageSet) -> tuple[tuple[float, ...], tuple[floa
 
 
 def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
-    """Create the recipe's model and edit its filters: all but which parameters learn.
+    """Create the recipe's model and edit it: all but which parameters learn.
 
     Raises:
         PassbandError: for an unknown model or argument, or an edit that does not fit the model.
@@ -106,6 +107,8 @@ def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
         smooth(model, **parse_options(smooth, recipe.smooth, owner="smooth"))
     if recipe.separate is not None:
         separate(model, **parse_options(separate, recipe.separate, owner="separate"))
+    if recipe.quantize is not None:
+        quantized.apply(model, recipe.quantize)
     return model
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import nn, optim
@@ -17,13 +18,16 @@ from passband.core.registry import Registry
 Schedule = Callable[[float, int], float]
 """Epoch (fractional) and number of epochs to the factor of the learning rate."""
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""What learns, or groups of it with rates of their own, as torch's optimizers take them."""
+
 OPTIMIZERS: Registry[Callable[..., optim.Optimizer]] = Registry("optimizer")
 SCHEDULES: Registry[Callable[..., float]] = Registry("schedule")
 
 
 @OPTIMIZERS.register("sgd")
 def sgd(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 0.1,
     momentum: float = 0.9,
@@ -36,7 +40,7 @@ def sgd(
 
 @OPTIMIZERS.register("adamw")
 def adamw(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -49,7 +53,7 @@ def adamw(
 
 @OPTIMIZERS.register("adam")
 def adam(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -62,7 +66,7 @@ def adam(
 
 @OPTIMIZERS.register("adagrad")
 def adagrad(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 0.01,
     lr_decay: float = 0.0,
@@ -75,7 +79,7 @@ def adagrad(
 
 @OPTIMIZERS.register("adadelta")
 def adadelta(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 1.0,
     rho: float = 0.9,
@@ -88,7 +92,7 @@ def adadelta(
 
 @OPTIMIZERS.register("rmsprop")
 def rmsprop(
-    parameters: Iterable[nn.Parameter],
+    parameters: Parameters,
     *,
     lr: float = 0.01,
     alpha: float = 0.99,
@@ -143,7 +147,7 @@ def piecewise_linear(
     return float(np.interp(epoch / epochs, at, factors))
 
 
-def make_optimizer(part: Part, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+def make_optimizer(part: Part, parameters: Parameters) -> optim.Optimizer:
     """Make the optimizer that a recipe names.
 
     Raises:

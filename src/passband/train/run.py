@@ -25,7 +25,7 @@ from passband.data.dataset import Batches, ImageSet
 from passband.models.weights_file import save_weights
 from passband.models.wrap import Classifier
 from passband.tasks import TASKS, Task
-from passband.train import build
+from passband.train import build, quantized
 from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
 from passband.train.early_stop import Watch, watch
@@ -33,6 +33,7 @@ from passband.train.fit import Plan, cut_log, fit
 from passband.train.optim import make_optimizer, make_schedule
 from passband.train.steps import make_scheme
 from passband.weights.learn import bake, learned_parameters
+from passband.weights.quantize import describe, masks
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
     with torch.random.fork_rng():
         # The initial weights are drawn only to be overwritten: the caller's random numbers stay as they were.
         model = build.bare_model(found.recipe, _spec(spec))
-    model.inner.load_state_dict(weights)
+    # A quantized weight lies in the file as it is computed with: the last of it is no parameter of a training.
+    bake(model).inner.load_state_dict(weights)
     return model.eval()
 
 
@@ -176,7 +178,9 @@ class _Training:
         self.watched = test.take(watched).batches(512, device=self.fabric.device) if watched < len(test) else self.test
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
-        learned = [parameter for _, parameter in learned_parameters(self.model)]
+        learned: Any = [parameter for _, parameter in learned_parameters(self.model)]
+        if recipe.quantize is not None:
+            learned = quantized.parameter_groups(self.model, recipe.quantize)
         ema = None if recipe.ema is None else ModelEmaV3(self.model, decay=recipe.ema.decay)
         self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
         self.watch: Watch | None = None
@@ -193,11 +197,14 @@ class _Training:
             self.state.load(checkpoint, self.digest)
         cut_log(self.folder / "log.csv", self.state.position.log_bytes, self.task.score)
         scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory, self.task)
+        step = scheme.step
+        if self.recipe.quantize is not None:
+            step = quantized.staged(step, self.recipe.quantize, len(self.batches) * scheme.replays)
         stop = self.recipe.early_stop
         self.watch = None if stop is None else watch(stop, scheme.attack, *self._first_batch())
         plan = Plan(
             epochs=self.recipe.epochs,
-            step=scheme.step,
+            step=step,
             score=self.task.scores,
             schedule=make_schedule(self.recipe.schedule),
             evaluate=lambda model: float(self.task.measure(model, self.watched).float().mean()),
@@ -239,6 +246,8 @@ class _Training:
             with explain_disk(path):
                 path.parent.mkdir(exist_ok=True)
             self._write_weights(path)
+        if ranges := masks(self.model):
+            self.state.memory.setdefault("masks", {})[epoch] = ranges
         return "" if self.watch is None else self.watch.look(self.state, epoch)
 
     def _write_weights(self, path: Path) -> None:
@@ -254,6 +263,10 @@ class _Training:
         }  # fmt: skip
         if "early_stop" in self.state.memory:
             metrics["early_stop"] = self.state.memory["early_stop"]
+        if self.recipe.quantize is not None:
+            metrics["quantized"] = describe(self.model).plain()
+        if "masks" in self.state.memory:
+            metrics["masks"] = self.state.memory["masks"]
         self._write_weights(self.folder / "weights.safetensors")
         write_atomic(self.folder / "metrics.json", _json(metrics))
         write_atomic(self.folder / DONE, b"")

@@ -19,6 +19,7 @@ from passband.core.options import parse_options
 from passband.core.recipe import Part
 from passband.core.registry import Registry
 from passband.tasks import CLASSIFICATION, Task
+from passband.train.mixing import How, Mixing, On, walk_of
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Model, images, targets and the step's number to the loss and what the model gave."""
@@ -135,6 +136,51 @@ def mixup(attack: Attack | None, memory: dict[str, Any], *, alpha: float = 0.5) 
         return functional.cross_entropy(logits, shares), logits
 
     return Scheme(step)
+
+
+@SCHEMES.register("mixed")
+def mixed(
+    attack: Attack | None,
+    memory: dict[str, Any],
+    *,
+    how: How = "mixup",
+    on: On = "adversarial",
+    alpha: float = 1.0,
+) -> Scheme:
+    """Learn from mixtures inside adversarial training: what the attack made is mixed, or mixtures are attacked.
+
+    ``"mixup"`` draws one share per batch, ``"cutmix"`` one patch per batch, ``"cutout"`` one patch per image, which
+    is set to 0. A share, or the area of a patch as a share of the image, is drawn from Beta(alpha, alpha); a patch is
+    a square around a uniform center, clipped to the image, and its weight in the label is what is left of it. Mixed
+    labels are learned by the binary cross-entropy of each class's logit, summed over the classes, a mean over the
+    batch; the attack on a mixture climbs the same loss. Cutout keeps labels and cross-entropy. ``"none"`` mixes
+    nothing, and learns, and attacks clean images, by the binary cross-entropy: the control of what the loss alone does.
+
+    **Source**: adversarial-focus, section 3.2 (A-mixup is mixup on adversarial examples, C-mixup on clean data);
+    one share per batch as in the codes of mixup and CutMix, one patch per image as in Cutout's.
+    **Differs**: the paper gives neither alpha nor how the binary cross-entropy is reduced: 1, and the sum over the
+    classes, whose gradients have the cross-entropy's size.
+
+    Args:
+        attack: Makes the adversarial images; on mixtures with mixed labels fgsm, ffgsm, bim or pgd.
+        memory: Nothing is kept.
+        how: ``"mixup"``, ``"cutout"``, ``"cutmix"`` or ``"none"``.
+        on: ``"adversarial"`` attacks first and mixes the finished images; ``"clean"`` mixes first.
+        alpha: Of the Beta distribution, above 0; 1 is the uniform one.
+
+    Raises:
+        PassbandError: when no attack is given, it cannot climb the loss of mixed labels, or an option is out of range.
+    """
+    if attack is None:
+        raise PassbandError("scheme mixed mixes inside adversarial training; give an attack, such as {name: pgd}")
+    inner, mixing = attack, Mixing(how, on, alpha)
+    if on == "clean" and how != "cutout":
+        walk_of(inner)
+
+    def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        return mixing.learn(_seeded(inner, number), model, images, targets, number)
+
+    return Scheme(step, inner)
 
 
 @SCHEMES.register("free")

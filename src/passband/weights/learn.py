@@ -128,9 +128,17 @@ def bake(model: M) -> M:
     """
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
+            _own_class(module)
             for leaf in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, leaf, leave_parametrized=True)
     return model
+
+
+def _own_class(module: nn.Module) -> None:
+    """Part a module from its copies: they share the class that torch made, whose property goes when one is baked."""
+    kind = type(module)
+    held = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, held)
 
 
 def _refuse(model: nn.Module, found: Mapping[str, tuple[Part, ...]], what: What, both: Both) -> None:

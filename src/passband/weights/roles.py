@@ -100,7 +100,7 @@ def parts(
         raise unknown("attention", attention, get_args(Attention))
     inner = bare(model)
     named = _overridden(overrides, [name for name, _ in inner.named_parameters()])
-    heads = _classifiers(inner)
+    heads = classifiers(inner)
     found: dict[str, tuple[Part, ...]] = {}
     missing: list[_Place] = []
     for place in _places(inner):
@@ -168,7 +168,7 @@ def _places(model: nn.Module) -> Iterator[_Place]:
         yield _Place(name, leaf, owner, above, getattr(owner, leaf).shape[:1].numel())
 
 
-def _classifiers(model: nn.Module) -> set[int]:
+def classifiers(model: nn.Module) -> set[int]:
     """Ids of the modules that are the classifier: timm's own answer, else the usual names' last layer."""
     heads: list[nn.Module] = []
     ask = getattr(model, "get_classifier", None)
