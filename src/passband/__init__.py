@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from passband.core.recipe import Recipe
     from passband.models.create import create
     from passband.sweeps.probing import load, probe
+    from passband.weights.export import export_onnx
     from passband.weights.learn import learn
+    from passband.weights.quantize import quantize
     from passband.weights.separate import separate
 
 _HOMES = {
@@ -48,9 +50,11 @@ _HOMES = {
     "Square": "passband.attacks.square",
     "Standard": "passband.attacks.standard",
     "create": "passband.models.create",
+    "export_onnx": "passband.weights.export",
     "learn": "passband.weights.learn",
     "load": "passband.sweeps.probing",
     "probe": "passband.sweeps.probing",
+    "quantize": "passband.weights.quantize",
     "robust_accuracy": "passband.attacks.evaluate",
     "separate": "passband.weights.separate",
 }
@@ -74,9 +78,11 @@ __all__ = [
     "Square",
     "Standard",
     "create",
+    "export_onnx",
     "learn",
     "load",
     "probe",
+    "quantize",
     "robust_accuracy",
     "separate",
 ]

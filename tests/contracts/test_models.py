@@ -33,7 +33,8 @@ LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("sep
 """The networks that have a size for ImageNet too."""
 
 STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32", "wide_resnet"), 3), "small_lenet": 2, "small_alexnet": 3,
-          **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50", "small_mobilenetv2", "small_efficientnet"), 5),
+          **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50"), 5),
+          **dict.fromkeys(("small_mobilenetv2", "small_efficientnet"), 5),
           **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
 """The networks of which timm can take features, and how many."""
 

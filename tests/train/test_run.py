@@ -68,8 +68,14 @@ class Killed(Exception):
         ["model.name=resnet10t", "model.drop_rate=0.5"],
         ["scheme={name: free, replays: 3, eps: 8/255}", "data.part=100"],
         ["scheme.name=trades", "attack={name: tpgd, steps: 2}", "early_stop.steps=2", "ema.decay=0.9"],
+        [
+            "model={name: postact_resnet, depth: 1, width: 4}",
+            "quantize={bits: 2, frequency_aware: true}",
+            "quantize.progressive=[32]",
+            "normalize=none",
+        ],
     ],
-    ids=["plain", "ema", "dropout", "free", "trades"],
+    ids=["plain", "ema", "dropout", "free", "trades", "quantized"],
 )
 def test_a_run_stopped_anywhere_ends_with_the_same_weights_and_log(tmp_path, monkeypatch, settings) -> None:
     recipe = TINY.with_settings(settings)

@@ -203,6 +203,32 @@ def train(
     return 0
 
 
+@app.command(short_help="Write a model as ONNX.")
+def export(
+    model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
+    file: Annotated[Path, typer.Argument(help="Where to: a name that ends with .onnx.")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors or torch state dict for the model.")] = None,
+    pretrained: Annotated[bool, typer.Option(help="Whether a library's model comes with its trained weights.")] = True,
+    mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+    size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
+) -> int:
+    """Write a model as ONNX, images in [0, 1] in and logits out, and hold onnxruntime's answers against its own."""
+    from passband.cli import show
+    from passband.core.options import parse_value
+    from passband.sweeps import probing
+    from passband.weights.export import check_export, export_onnx
+
+    statistics = tuple[float, ...] | None
+    check_export(file)  # before a model is loaded
+    asked = probing.load(
+        model, weights=weights, pretrained=pretrained, size=size,
+        mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
+    )  # fmt: skip
+    show.line(str(export_onnx(asked.model, file)))
+    return 0
+
+
 @app.command(short_help="Measure a table or figure of a paper again.")
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="PAPER/NAME, as `passband list experiments` shows them.")] = None,

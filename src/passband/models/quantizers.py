@@ -1,4 +1,4 @@
-"""Numbers on a few levels: the grids, the quantizer of activations, and the place in front of a layer where it stands."""
+"""Numbers on a few levels: the grids, the quantizer of activations, and the place in front of a layer for it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def check_bits(bits: int, grid: str) -> None:
     if grid not in get_args(Grid):
         raise unknown("grid", grid, get_args(Grid))
     if bits != FLOAT and not 2 <= bits <= _MOST[grid]:
-        raise PassbandError(
-            f"a {grid} quantizer takes 2 to {_MOST[grid]} bits, or {FLOAT} for none; got {bits}"
-        )
+        raise PassbandError(f"a {grid} quantizer takes 2 to {_MOST[grid]} bits, or {FLOAT} for none; got {bits}")
 
 
 def steps(bits: int, signed: bool) -> int:
@@ -121,7 +119,7 @@ class ActivationQuantizer(nn.Module):
             return activations
         quantized: Tensor = _Quantized.apply(
             activations, self.clip.clamp(min=_SMALLEST_CLIP), self.bits, self.signed, self.grid
-        )  # type: ignore[no-untyped-call]
+        )
         return quantized
 
     def extra_repr(self) -> str:

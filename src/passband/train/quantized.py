@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def apply(model: nn.Module, options: Mapping[str, Any]) -> QuantizeReport:
     learns = how(options)
     bits, _ = settings_of(given)
     stages = (*learns.progressive, bits)
-    if any(more <= less for more, less in zip(stages, stages[1:], strict=False)):
+    if any(more <= less for more, less in pairwise(stages)):
         raise PassbandError(f"quantize.progressive falls, to more than {bits} bits at last; got {learns.progressive}")
     return quantize(model, **parse_options(quantize, given, owner="quantize"))
 

@@ -60,16 +60,9 @@ def export_onnx(model: Classifier, path: Path) -> Exported:
         PassbandError: when the extra ``export`` is not installed, the file is not called so, or the exporter cannot
             take the model.
     """
-    if path.suffix != ".onnx":
-        raise PassbandError(f"an ONNX file's name ends with .onnx; got {path}")
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise PassbandError(
-            f"the export to ONNX needs {error.name}, which is not installed: pip install 'passband[export]'"
-        ) from None
+    check_export(path)
+    import onnxruntime
+
     network = bake(frozen_copy(model)).cpu()
     spec = model.spec
     images = torch.rand(_IMAGES, spec.channels, *spec.size, generator=torch.Generator().manual_seed(0))
@@ -82,6 +75,24 @@ def export_onnx(model: Classifier, path: Path) -> Exported:
     spread = float(np.ptp(expected)) or 1.0
     agree = int((found.argmax(1) == expected.argmax(1)).sum())
     return Exported(path, len(images), agree, float(np.abs(found - expected).max()) / spread)
+
+
+def check_export(path: Path) -> None:
+    """Refuse a file or an installation with which no export can be made, before any work.
+
+    Raises:
+        PassbandError: when the extra ``export`` is not installed, or the file is not called ``.onnx``.
+    """
+    if path.suffix != ".onnx":
+        raise PassbandError(f"an ONNX file's name ends with .onnx; got {path}")
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise PassbandError(
+            f"the export to ONNX needs {error.name}, which is not installed: pip install 'passband[export]'"
+        ) from None
 
 
 def _exported(network: nn.Module, images: Tensor) -> bytes:

@@ -50,17 +50,18 @@ class FrequencyMask(nn.Module):
         amplitude = spectrum.abs()
         if self.scores == "rescaled":
             amplitude = amplitude / math.sqrt(length)
-        return torch.sigmoid(self.mixing @ amplitude)
+        mask: Tensor = torch.sigmoid(self.mixing @ amplitude)
+        return mask
 
-    def forward(self, weight: Float[Tensor, "out *rest"]) -> Float[Tensor, "out *rest"]:
+    def forward(self, weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
         """Return the transformed weights."""
         flat = weight.flatten(1)
         spectrum = torch.fft.rfft(flat)
-        masked = torch.fft.irfft(spectrum * self.mask(spectrum, flat.shape[1]), n=flat.shape[1])
+        masked: Tensor = torch.fft.irfft(spectrum * self.mask(spectrum, flat.shape[1]), n=flat.shape[1])
         return masked.reshape(weight.shape)
 
     @torch.no_grad()
-    def range(self, weight: Float[Tensor, "out *rest"]) -> dict[str, float]:
+    def range(self, weight: Float[Tensor, "out ..."]) -> dict[str, float]:
         """Return the mask's smallest value and its mean, for the weights that it meets."""
         flat = weight.flatten(1)
         found = self.mask(torch.fft.rfft(flat), flat.shape[1])

@@ -65,7 +65,7 @@ class QuantizedWeight(nn.Module):
         centered = weight - weight.detach().mean()
         return centered if self.standardize == "center" else centered / weight.detach().std()
 
-    def forward(self, weight: Float[Tensor, "out *rest"]) -> Float[Tensor, "out *rest"]:
+    def forward(self, weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
         """Return the weight that the layer computes with."""
         made = self.standardized(weight)
         if self.mask is not None:
@@ -223,7 +223,7 @@ def masks(model: nn.Module) -> dict[str, dict[str, float]]:
     for name, module in bare(model).named_modules():
         for made in _chain(module):
             if made.mask is not None:
-                weight = module.parametrizations["weight"].original  # type: ignore[index,union-attr]
+                weight = module.parametrizations["weight"].original
                 found[name.removesuffix(".layer")] = made.mask.range(made.standardized(weight.detach()))
     return found
 
@@ -249,9 +249,7 @@ def _chain(module: nn.Module) -> list[QuantizedWeight]:
     return [step for step in chain if isinstance(step, QuantizedWeight)]
 
 
-def _check(
-    bits: int, activation_bits: int | None, grid: Grid, standardize: str, ends: int, weight_clip: float
-) -> None:
+def _check(bits: int, activation_bits: int | None, grid: Grid, standardize: str, ends: int, weight_clip: float) -> None:
     for count in (bits, bits if activation_bits is None else activation_bits):
         check_bits(count, grid)
     check_bits(ends, "uniform")
@@ -330,7 +328,9 @@ def _quantize_end(layer: Any, bits: int) -> None:
 
 def _bytes(inner: nn.Module) -> int:
     """Return what the model takes in float32, without what quantizers learn."""
-    own = {id(p) for m in inner.modules() if isinstance(m, ActivationQuantizer | QuantizedWeight) for p in m.parameters()}
+    own = {
+        id(p) for m in inner.modules() if isinstance(m, ActivationQuantizer | QuantizedWeight) for p in m.parameters()
+    }
     tensors = [p for p in inner.parameters() if id(p) not in own]
     return 4 * sum(t.numel() for t in (*tensors, *(b for b in inner.buffers() if b.is_floating_point())))
 

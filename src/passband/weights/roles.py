@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from passband.core.errors import PassbandError, unknown
+from passband.models.quantizers import ActivationQuantizer
 from passband.models.wrap import Classifier
 from passband.weights import table
 from passband.weights.layouts import query_key_rows
@@ -185,7 +186,7 @@ def classifiers(model: nn.Module) -> set[int]:
 
 def _parts_of(place: _Place, heads: set[int], attention: Attention) -> tuple[Part, ...]:
     owner = place.owner
-    if id(owner) in heads or _is_norm(owner):
+    if id(owner) in heads or _is_norm(owner) or isinstance(owner, ActivationQuantizer):
         return (Part("neither"),)
     if isinstance(owner, nn.RNNBase):
         return (Part("both"),)

@@ -103,3 +103,32 @@ def resnet(scale: Scale, activation: str = "hardtanh") -> dict[str, Any]:
     return {
         "name": "postact_resnet", "depth": settings["depth"], "width": settings["width"], "activation": activation,
     }  # fmt: skip
+
+
+NARROW = {Scale.SMOKE: 0.1, Scale.SMALL: 0.5, Scale.FULL: 1.0}
+"""Multiplier of the channels of MobileNetV2 and EfficientNet."""
+
+
+def architectures(scale: Scale) -> dict[str, dict[str, Any]]:
+    """Return by family the paper's four networks, each as what :func:`training` takes beside data and seed.
+
+    At full scale ResNet-20, MobileNetV2, EfficientNet-B0 and WRN-34-10, all with stems for 32 pixels. At small scale
+    ResNet-8, MobileNetV2 with half its channels, EfficientNet-B0 with half its channels and half the blocks of a stage
+    (rounded up), which costs about as much, and WRN-16-2; all for 3 epochs, the ResNet too, so that its row here is
+    another training than the one of the other tables.
+
+    **Source**: adversarial-focus, table 4, which names no size of EfficientNet and no stem.
+    """
+    if scale is Scale.SMOKE:
+        length: dict[str, Any] = {"epochs": 1, "part": 16, "batch": 8}
+    else:
+        length = {"epochs": 3} if scale is Scale.SMALL else {}
+    width = NARROW[scale]
+    wide = {Scale.SMOKE: (10, 1), Scale.SMALL: (16, 2), Scale.FULL: (34, 10)}[scale]
+    parts: dict[str, dict[str, Any]] = {
+        "ResNet": resnet(scale),
+        "MobileNetV2": {"name": "small_mobilenetv2", "width": width},
+        "EfficientNet": {"name": "small_efficientnet", "width": width, "depth": max(width, 0.5)},
+        "Wide ResNet": {"name": "wide_resnet", "depth": wide[0], "widen": wide[1]},
+    }
+    return {family: {"model": part, **length} for family, part in parts.items()}
