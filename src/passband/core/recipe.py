@@ -123,7 +123,8 @@ class Recipe(BaseModel):
             ``{name: fgsm}`` is FGSM from the image itself, ``{name: ffgsm, mode: train}`` FGSM-RS.
         scheme: How it is learned from, where that is not the cross-entropy of the attack's images:
             ``{name: trades, beta: 6}``, or ``{name: free, replays: 8, eps: 8/255}``, whose epochs cost ``replays``
-            times as much (give an eighth of them).
+            times as much (give an eighth of them), or ``{name: mixed, how: cutmix, on: adversarial}``, mixtures of
+            attacked images, ``on: clean`` attacked mixtures; ``{name: mixup}`` mixes plain images.
         early_stop: ``{drop: 0.2, steps: 5}`` ends the training when its PGD accuracy falls by more than 20 points
             within an epoch, as FGSM-RS is used with, and goes back to the epoch before.
         ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved.

@@ -14,7 +14,10 @@ _OF_PAPERS = (
     "adversarial_focus.attacked", "adversarial_focus.settings", "high_frequency.settings", "high_frequency.tracking",
     "spatial_mixing.settings",
 )  # fmt: skip
-MACHINERY = frozenset({"protocol", "catalog", "reproduce", "bootstrap", "margins", "curves", "timing", *_OF_PAPERS})
+_SHARED = (
+    "bootstrap", "catalog", "curves", "kernel_scores", "margins", "protocol", "reproduce", "scores", "timing",
+)  # fmt: skip
+MACHINERY = frozenset({*_SHARED, *_OF_PAPERS})
 
 
 def names() -> list[str]:

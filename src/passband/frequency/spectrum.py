@@ -1,4 +1,4 @@
-"""Spectra of images and kernels: amplitude, radial mean, a bank's envelope and coverage, smoothness, low energy."""
+"""Spectra of images, kernels and activations: amplitude, rings, envelope and coverage, smoothness, low energy."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def radial_mean(
         that radius. Corners beyond the last ring are left out.
     """
     height, width = spectrum.shape[-2:]
-    rows = torch.arange(height, device=spectrum.device, dtype=torch.float64) - height // 2
-    columns = torch.arange(width, device=spectrum.device, dtype=torch.float64) - width // 2
-    ring = torch.hypot(rows[:, None], columns[None, :]).round().long().flatten()
+    ring = _rings(height, width, spectrum.device)
     count = min(height, width) // 2 + 1
     inside = ring < count
     values = spectrum.flatten(-2)[..., inside].double()
@@ -46,6 +44,49 @@ def radial_mean(
     means = sums / torch.bincount(ring[inside], minlength=count)
     radii = torch.arange(count, device=spectrum.device, dtype=spectrum.dtype)
     return radii, means.to(spectrum.dtype)
+
+
+def ring_sums(
+    spectrum: Float[Tensor, "*batch height width"],
+) -> tuple[Float[Tensor, " radius"], Float[Tensor, "*batch radius"]]:
+    """Sum a shifted spectrum over the rings of `radial_mean`, and over those beyond, up to the corners.
+
+    Args:
+        spectrum: Zero frequency at ``(H // 2, W // 2)``.
+
+    Returns:
+        How many bins each ring has, and their sums, float64; every bin is in one ring.
+    """
+    height, width = spectrum.shape[-2:]
+    ring = _rings(height, width, spectrum.device)
+    bins = torch.bincount(ring).double()
+    values = spectrum.flatten(-2).double()
+    return bins, values.new_zeros(*values.shape[:-1], len(bins)).index_add_(-1, ring, values)
+
+
+def low_to_high(signals: Float[Tensor, "*batch position channel"]) -> Float[Tensor, "*batch"]:
+    """Return the norm of a signal's mean over positions (LFI) over the norm of the rest (HFI).
+
+    LFI is ``(1/n)·11ᵀx``, the mean of each channel at every position, and HFI is ``x`` less that; norms are
+    Frobenius'. Scaling a signal changes nothing.
+
+    Args:
+        signals: ``n`` positions of so many channels.
+
+    Returns:
+        float64; infinity where every channel is constant, zeros too.
+
+    **Source**: adversarial-focus, section 3.1.3, R; Wang et al., *Anti-oversmoothing in deep vision transformers via
+    the Fourier domain analysis*, section 2.
+
+    >>> float(low_to_high(torch.tensor([[0.8], [0.4]])).round(decimals=6))
+    3.0
+    """
+    signals = signals.double()  # in which the mean of equal float32 values is that value, so that nothing is left
+    means = signals.mean(-2, keepdim=True)
+    low = (signals.shape[-2] * means.square().sum((-2, -1))).sqrt()
+    high = (signals - means).square().sum((-2, -1)).sqrt()
+    return torch.where(high > 0, low / high, torch.inf)
 
 
 def envelope(filters: Float[Tensor, "kernel height width"], size: int = 512) -> Float[Tensor, "bins bins"]:
@@ -151,6 +192,13 @@ def energy_below(filters: Float[Tensor, "kernel height width"], cutoff: float = 
     weights = filters.flatten(-2).double()
     below: Tensor = ((weights @ shared) * weights).sum(-1)
     return below / weights.square().sum(-1)
+
+
+def _rings(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the ring of every bin of a shifted spectrum, row by row: its distance from zero frequency, rounded."""
+    rows = torch.arange(height, device=device, dtype=torch.float64) - height // 2
+    columns = torch.arange(width, device=device, dtype=torch.float64) - width // 2
+    return torch.hypot(rows[:, None], columns[None, :]).round().long().flatten()
 
 
 def _half_powers(filters: Tensor, size: int) -> Iterator[Tensor]:

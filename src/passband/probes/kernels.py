@@ -22,7 +22,13 @@ _PIXELS = 64
 
 @PROBES.register("kernels")
 def kernels(
-    model: nn.Module, batches: Batches | None, *, layer: str | None = None, count: int = 64, size: int = 64
+    model: nn.Module,
+    batches: Batches | None,
+    *,
+    layer: str | None = None,
+    count: int = 64,
+    size: int = 64,
+    flattened: bool = False,
 ) -> tuple[Result, ...]:
     """Show the kernels of a model's first spatial convolution, and say how smooth they are.
 
@@ -32,16 +38,20 @@ def kernels(
         layer: Another convolution, by its name in ``model.named_modules()``.
         count: How many kernels the gallery shows, in the order of the layer.
         size: To how many bins each kernel is zero-padded for the spectrum, its own side or more.
+        flattened: Whether to add the one-dimensional spectrum of each output channel's weights in a row.
 
     Returns:
         ``kernels.pictures``, ``kernels.spectrum`` (mean amplitude over all slices) and ``kernels.smoothness``
-        (mean over all slices; each slice's in ``arrays``).
+        (mean over all slices; each slice's in ``arrays``). With ``flattened`` the Map ``kernels.flattened``, the
+        amplitude by output channel and bin, low frequencies at both ends, and the Scalar ``kernels.flattened_low``, the
+        share of the energy at or below a quarter of a cycle per weight, half of the highest frequency (mean over
+        output channels; each one's in ``arrays``). Such a frequency mixes the order of channels, rows and columns.
 
     Raises:
         PassbandError: when there is no such convolution, or ``size`` is smaller than a kernel.
 
-    **Source**: high-frequency, section 6.1 and figure 7.
-    **Differs**: the paper looks at the pictures; the number is `passband.frequency.spectrum.smoothness`.
+    **Source**: high-frequency, section 6.1 and figure 7; adversarial-focus, section 3.1.2 and figure 4 (flattened).
+    **Differs**: the papers look at the pictures; the numbers are ours (`passband.frequency.spectrum.smoothness`).
     """
     name, kind, weight = first_kernels(model, layer)
     if count < 1:
@@ -49,11 +59,12 @@ def kernels(
     height, width = weight.shape[-2:]
     how = {"probe": "kernels", "layer": name, "kernel": list(weight.shape), "count": count, "size": size}
     shape = f"{weight.shape[0]} of {height}×{width} over {weight.shape[1]} input channels"
-    return (
+    found: tuple[Result, ...] = (
         _pictures(weight[:count], f"Layer {name}: {kind}, {shape}.", how),
         _spectrum(slices(weight), name, size, how),
         _smoothness(slices(weight), name, how),
     )
+    return (*found, *_flattened(weight, name, how | {"flattened": True})) if flattened else found
 
 
 def plane_axes(size: int) -> tuple[Axis, Axis]:
@@ -127,3 +138,53 @@ def _smoothness(filters: Float[Tensor, "slice height width"], name: str, how: di
         value=float(alive.double().mean()) if len(alive) else None,
         n=len(alive),
     )
+
+
+def _flattened(weight: Float[Tensor, "out in height width"], name: str, how: dict[str, Any]) -> tuple[Map, Scalar]:
+    amplitudes, low = torch.fft.fft(weight.flatten(1)).abs(), flattened_low(weight)
+    alive = low[torch.isfinite(low)]
+    bins = amplitudes.shape[1]
+    expected = float(flattened_low(torch.eye(1, bins)[:, :, None, None])[0])
+    of = f"{weight.shape[1]} input channels of {weight.shape[2]}×{weight.shape[3]}"
+    notes = [f"The weights of an output channel in a row: {of}."]
+    if len(alive) < len(low):
+        notes.append(f"{len(low) - len(alive)} output channels are zero and left out.")
+    return (
+        Map(
+            name="kernels.flattened",
+            title=f"Spectrum of the flattened kernels of {name}",
+            how=how,
+            notes=(notes[0], "Not shifted: zero frequency at the left, low frequencies at both ends."),
+            x=Axis(name="frequency", unit="cycles/weight", values=tuple(index / bins for index in range(bins))),
+            y=Axis(name="output channel", values=tuple(range(len(weight)))),
+            values=amplitudes.numpy(),
+            unit="amplitude",
+        ),
+        Scalar(
+            name="kernels.flattened_low",
+            title=f"Energy of the flattened kernels of {name} at or below 1/4 cycle per weight",
+            how=how,
+            notes=(*notes, f"Independent random weights have {100 * expected:.1f}% there on average."),
+            arrays={"low": low.numpy()},
+            value=float(alive.mean()) if len(alive) else None,
+            n=len(alive),
+            unit="fraction",
+        ),
+    )
+
+
+def flattened_low(weight: Float[Tensor, "out in height width"]) -> Float[Tensor, " out"]:
+    """Return, of each output channel's weights in a row, the share of the energy in the lower half of the frequencies.
+
+    These are bins at or below a quarter of a cycle per weight, at both ends of the spectrum, zero among them.
+
+    Returns:
+        float64, 0 to 1; NaN for an output channel of zeros.
+
+    **Source**: adversarial-focus, figure 4, has "bright spots in the low-frequency region" in words.
+    **Differs**: the number is ours.
+    """
+    energy = torch.fft.fft(weight.flatten(1).double()).abs().square()
+    kept = torch.fft.fftfreq(energy.shape[1], dtype=torch.float64).abs() <= 0.25
+    low: Tensor = energy[:, kept].sum(1) / energy.sum(1)
+    return low

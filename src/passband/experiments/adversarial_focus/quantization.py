@@ -35,7 +35,7 @@ from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
 from passband.experiments.adversarial_focus.settings import LIMIT, SEEDS, SETS, training
-from passband.experiments.high_frequency.kernels import per_kernel
+from passband.experiments.kernel_scores import per_kernel
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.frequency.spectrum import smoothness

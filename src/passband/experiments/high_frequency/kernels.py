@@ -32,22 +32,19 @@ message is delivered more clearly" there (it does not name the network).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from passband.core.claims import Claim, Rows
 from passband.core.recipe import Recipe
-from passband.core.results import Cell, Column, Result
+from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.high_frequency.settings import COLOR, MOVED, training
+from passband.experiments.kernel_scores import GRAY, in_gray, per_kernel
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.frequency.spectrum import energy_below, smoothness
-from passband.probes.kernels import kernels
 from passband.sweeps.lab import Lab
 from passband.weights.neighbors import mix_neighbors
 
@@ -61,7 +58,6 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 SEEDS = {Scale.SMOKE: (0,), Scale.SMALL: (0,), Scale.FULL: (0, 1, 2)}
 RHO = 1.0
-GRAY = ("mnist", "fashion-mnist")
 COUNT = 64
 """Kernels looked at; no first layer here has more."""
 CUTOFF = 0.25
@@ -119,36 +115,6 @@ def measure(case: Case, lab: Lab) -> Measured:
     title = f"Kernels of the first layer: {case['case']}"
     drawn_from = dict.fromkeys(verdicts, "kernels")
     return Measured(row, (pictures.model_copy(update={"title": title}),), verdicts, drawn_from=drawn_from)
-
-
-def in_gray(pictures: Result) -> Result:
-    """Return the pictures of the kernels that images meet whose three channels are the same: sums over channels."""
-    weight = torch.from_numpy(pictures.arrays["weight"]).sum(1, keepdim=True)
-    layer = torch.nn.Conv2d(1, len(weight), (weight.shape[2], weight.shape[3]))
-    layer.weight = torch.nn.Parameter(weight)
-    note = "Sums over the three input channels, as the images are gray."
-    drawn = kernels(layer, None, count=COUNT)[0]
-    return drawn.model_copy(update={"how": pictures.how | {"channels": "summed"}, "notes": (note, drawn.notes[-1])})
-
-
-def per_kernel(measured: Callable[[Tensor], Tensor], weight: Tensor) -> np.ndarray:
-    """Return scores of all kernels whose mean is that over the kernels that are not zero altogether.
-
-    Such a kernel has no number and keeps its place, so that kernels are drawn at the same places in every model. Its
-    score is the mean of the others, and theirs lie further apart for it: the influence values of the mean.
-
-    Args:
-        measured: Slices [slice, height, width] to a number each, NaN for a slice of zeros.
-        weight: The kernels [kernel, channel, height, width]; each counts as the mean over its slices not zero.
-
-    Returns:
-        float64 [kernel].
-    """
-    means = measured(weight.flatten(0, 1)).view(weight.shape[:2]).double().nanmean(1)
-    alive = means.isfinite()
-    center = means[alive].mean()
-    apart = (means - center) / alive.double().mean()
-    return np.asarray((center + apart.where(alive, torch.zeros_like(apart))).numpy())
 
 
 _NATURAL, _ADVERSARIAL = smoothed(NATURAL, 0), smoothed(ADVERSARIAL, 0)
