@@ -46,7 +46,7 @@ def test_it_compares_what_the_layers_gave_before_it_was_written_over() -> None:
     pixels = torch.cat([x for x, _ in images()])
     first = model[0](pixels)
     second = model[2](first.relu())
-    assert plane.x.values == plane.y.values == ("0", "2", "4", "5")
+    assert plane.y.values == ("0", "2", "4", "5") and plane.x.values == (1, 2, 3, 4)
     assert plane.values[0, 1] == pytest.approx(biased(first, second), rel=1e-5)
     assert plane.values == pytest.approx(plane.values.T) and np.diag(plane.values) == pytest.approx(np.ones(4))
 
@@ -134,7 +134,7 @@ def test_two_models_are_compared_layer_by_layer() -> None:
     (same,) = compare(first, second, images())
     assert isinstance(same, Map) and same.values == pytest.approx(both(similarity(first, images()))[0].values)
     (some,) = compare(first, second, images(), layers=("0", "2"), other_layers=("5",))
-    assert isinstance(some, Map) and some.values.shape == (2, 1) and some.x.values == ("5",)
+    assert isinstance(some, Map) and some.values.shape == (2, 1) and some.how["other_layers"] == ("5",)
     assert some.values[:, 0] == pytest.approx(same.values[:2, 3])
 
 

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from passband.core.claims import Judged
 from passband.core.results import Cell, Curve, Gallery, Map, Result, Scalar, Series, Table
+from passband.reports.text import interval, quantity
 
 
 class _Terminal(Console):
@@ -93,9 +94,10 @@ def claims(judged: Sequence[Judged]) -> None:
         return
     console.print("[bold]Claims[/bold]")
     for claim in judged:
-        known = claim.low is not None and claim.high is not None
-        interval = f"[{claim.low:+.1f} to {claim.high:+.1f}], {claim.interval}" if known else claim.interval
-        margin = "no margin" if claim.margin is None else f"margin {claim.margin:+.1f} {claim.unit} {interval}"
+        ends = interval(claim.low, claim.high, claim.unit, signed=True)
+        spread = f"[{ends}], {claim.interval}" if ends else claim.interval
+        written = quantity(claim.margin, claim.unit, signed=True)
+        margin = "no margin" if claim.margin is None else f"margin {written} {spread}"
         console.print(f"  [bold]{claim.verdict}[/bold]: {_plain(margin)}", soft_wrap=True)
         console.print(f"    {_plain(claim.sentence)} [dim]({_plain(claim.place)})[/dim]", soft_wrap=True)
 

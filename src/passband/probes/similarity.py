@@ -118,7 +118,8 @@ def compare(
         batch: As there.
 
     Returns:
-        ``similarity.cka``: Map, a row for each layer of the model and a column for each of the other.
+        ``similarity.cka``: Map, a row for each layer of the model and a column for each of the other, whose names stand
+        in ``how["other_layers"]``.
 
     Raises:
         PassbandError: as :func:`similarity`.
@@ -254,10 +255,11 @@ def _map(found: _Found, title: str) -> Map:
     return Map(
         name="similarity.cka",
         title=title,
-        how=found.how,
+        how=found.how | {"layers": found.rows, "other_layers": found.columns},
         notes=tuple(_notes(found)),
         arrays={"hsic": np.stack(found.cross), "first": np.stack(found.first), "second": np.stack(found.second)},
-        x=Axis(name="layer", values=found.columns),
+        # Numbers: side by side, names of modules run into each other.
+        x=Axis(name="layer", values=tuple(range(1, len(found.columns) + 1))),
         y=Axis(name="layer", values=found.rows),
         values=found.values(),
         unit="CKA",

@@ -77,7 +77,21 @@ def measure(case: Case, lab: Lab) -> Measured:
     plane = attacked["similarity.cka"]
     assert isinstance(plane, Map)
     row["layers"] = len(plane.values)
-    return Measured(row, results=(plane,), verdicts={"clean": clean}, samples=samples)
+    return Measured(row, results=(_drawn(plane),), verdicts={"clean": clean}, samples=samples)
+
+
+def _drawn(plane: Map) -> Map:
+    """Cut CKA at 0, so that all maps have the same colors: a map of both signs is drawn in others."""
+    if not bool((plane.values < 0).any()):
+        return plane
+    note = "CKA that the unbiased estimate puts below 0 is drawn as 0; the array cka has it as it is."
+    return plane.model_copy(
+        update={
+            "values": plane.values.clip(min=0),
+            "arrays": plane.arrays | {"cka": plane.values},
+            "notes": (*plane.notes, note),
+        }
+    )
 
 
 def _recipe(case: Case, scale: Scale) -> Recipe:
