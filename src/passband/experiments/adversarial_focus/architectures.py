@@ -23,7 +23,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
-from passband.experiments.adversarial_focus.settings import SEEDS, SETS, architectures, training
+from passband.experiments.adversarial_focus.settings import SEEDS, SETS, architectures, trained_run, training
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
@@ -52,7 +52,7 @@ def cases(scale: Scale) -> list[Case]:
 def measure(case: Case, lab: Lab) -> Measured:
     """Train one network and attack it."""
     part = architectures(lab.scale)[case["case"]]
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], **part))
+    run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], **part))
     row, verdicts = attacked(lab.subject(run), run, lab)
     about: dict[str, Cell] = {
         "network": called(part["model"]), "stands for": PAPERS[case["case"]], "epochs": run.metrics["epochs"],

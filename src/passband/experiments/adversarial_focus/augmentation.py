@@ -25,7 +25,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
-from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, training
+from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, trained_run, training
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
@@ -57,7 +57,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     fields: dict[str, Any] = dict(SHORT.get(lab.scale, {}))
     if (scheme := SCHEMES[case["case"]]) is not None:
         fields["scheme"] = scheme
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], **fields))
+    run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], **fields))
     row, verdicts = attacked(lab.subject(run), run, lab)
     learned: dict[str, Cell] = {"loss": "cross-entropy" if scheme is None or "cutout" in case["case"] else "binary"}
     return Measured(learned | row | {"run": run.digest}, verdicts=verdicts)

@@ -22,7 +22,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
-from passband.experiments.adversarial_focus.settings import LIMIT, SEEDS, SETS, training
+from passband.experiments.adversarial_focus.settings import LIMIT, SEEDS, SETS, trained_run, training
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 
@@ -57,7 +57,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     short = dict(SHORT.get(lab.scale, {}))
     if case["epochs"] is not None:
         short["epochs"] = case["epochs"]
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], batch=case["batch"], **short))
+    run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], batch=case["batch"], **short))
     row, verdicts = attacked(lab.subject(run), run, lab)
     epochs, images = run.metrics["epochs"], run.metrics["train_images"]
     # An epoch's last batch may be smaller, but not of one image, which has no variance to be normalized by.

@@ -39,7 +39,7 @@ from torch import Tensor
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.settings import COLOR, SEEDS, training
+from passband.experiments.adversarial_focus.settings import COLOR, SEEDS, trained_run, training
 from passband.experiments.kernel_scores import GRAY, in_gray, per_kernel
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -95,7 +95,7 @@ def cases(scale: Scale) -> list[Case]:
 
 def measure(case: Case, lab: Lab) -> Measured:
     """Train one model and look at its kernels, layer by layer."""
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], robust=case["case"] == ROBUST))
+    run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], robust=case["case"] == ROBUST))
     asked, gray = lab.subject(run), case["data"] in GRAY
     layers = {name: _layer(asked, run, lab, module) for name, module in LAYERS.items()}
     pictures = layers["stem"].pictures

@@ -30,7 +30,7 @@ import numpy as np
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.settings import COLOR, PGD, SEEDS, training
+from passband.experiments.adversarial_focus.settings import COLOR, PGD, SEEDS, trained_run, training
 from passband.experiments.curves import across
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -97,7 +97,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     if robust:
         options |= {"attack": PGD["name"]} | {name: PGD[name] for name in ("eps", "alpha", "steps")}
     tracked = lab.track(recipe, "activations", options, split="train")
-    row: dict[str, Cell] = {"epochs": max(tracked), "run": lab.train(recipe, keep_epochs=True).digest}
+    row: dict[str, Cell] = {"epochs": max(tracked), "run": trained_run(lab, recipe).digest}
     samples: dict[str, np.ndarray] = {}
     for epoch, found in tracked.items():
         ratio = found["activations.ratio"]

@@ -34,7 +34,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
-from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, training
+from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, trained_run, training
 from passband.experiments.kernel_scores import per_kernel
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -76,7 +76,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     fields: dict[str, Any] = {} if options is None else {"quantize": options}
     if lab.scale is Scale.SMOKE:
         fields |= {"part": 64, "epochs": 1}
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], **fields))
+    run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], **fields))
     asked = lab.subject(run)
     row, verdicts = attacked(asked, run, lab)
     layer = _FIRST if options is None else f"{_FIRST}.layer"

@@ -6,6 +6,8 @@ from typing import Any
 
 from passband.core.recipe import Recipe
 from passband.core.scale import Scale
+from passband.sweeps.lab import Lab
+from passband.train.run import Run
 
 SETS: dict[Scale, tuple[str, ...]] = {
     Scale.SMOKE: ("photos",),
@@ -98,6 +100,11 @@ def training(
             **fields,
         }
     )
+
+
+def trained_run(lab: Lab, recipe: Recipe) -> Run:
+    """Train a recipe, or find it trained, with every epoch's weights: ``lfi-ratio`` follows runs that others share."""
+    return lab.train(recipe, keep_epochs=True)
 
 
 def resnet(scale: Scale, activation: str = "hardtanh") -> dict[str, Any]:

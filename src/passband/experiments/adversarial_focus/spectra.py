@@ -28,7 +28,7 @@ import math
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.settings import COLOR, LIMIT, SEEDS, training
+from passband.experiments.adversarial_focus.settings import COLOR, LIMIT, SEEDS, trained_run, training
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.scores import finite
@@ -62,7 +62,7 @@ def radii(side: int) -> dict[str, float]:
 def measure(case: Case, lab: Lab) -> Measured:
     """Train one model, attack its test images and look at the spectra."""
     recipe = training(lab.scale, data=case["data"], seed=case["seed"], robust=case["case"] == ROBUST)
-    run = lab.train(recipe)
+    run = trained_run(lab, recipe)
     low = radii(recipe.data.size)
     found = lab.probe(run, "perturbation", {"radii": tuple(low.values()), "steps": 20})
     arrays = found["perturbation.share"].arrays
@@ -116,8 +116,8 @@ EXPERIMENT = Experiment(
             "frequency (robust model).", ROBUST,
         ),
         _claim(
-            "mainly low, half of the bins", f"{_LOW.capitalize()}: more than half of its energy lies within the inner "
-            "half of the bins (robust model).", ROBUST, "half", "half, bins",
+            "mainly low, half of the bins", f"{_LOW.capitalize()}: more of its energy than of the bins lies within the "
+            "disc that holds about half of them (robust model).", ROBUST, "half", "half, bins",
         ),
         _claim(
             "mostly low", f"{_LOW.capitalize()}, read strictly: more than half of its energy lies within half of the "
