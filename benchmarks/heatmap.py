@@ -1,9 +1,10 @@
 """Compare the Fourier heat map with the usual way: one pass over the images for each frequency.
 
 Theirs is that loop in its best form: images in memory in channels last, waves and signs made before the clock starts,
-evaluation and inference mode, the batch size that was quickest beforehand. It asks the model as it is; ours asks its
-quick form, with batches of several images and several waves. Both are arithmetic, nearly all of it. In float32 both
-must err on the same images; how many verdicts differ is counted, and more than `ALLOWED` stops the benchmark.
+evaluation and inference mode, verdicts left on the device until the end, the batch size that was quickest beforehand.
+It asks the model as it is; ours asks its quick form, with batches of several images and several waves. Both are
+arithmetic, nearly all of it, without TF32. In float32 both must err on the same images; how many verdicts differ is
+counted, and more than `ALLOWED` stops the benchmark.
 
 bf16 is ours in bf16 against theirs in float32, with the share of verdicts that it changes. Without bf16 instructions it
 is slower, and is measured on a few frequencies alone, which says so.
@@ -31,12 +32,12 @@ from passband.experiments.timing import interleaved, wait
 from passband.frequency.basis import basis, half_plane
 from passband.models.fast import Precision, fast, has_bf16
 from passband.models.postact_resnet import PostActivationResNet
-from passband.models.state import untouched
+from passband.models.state import exact, untouched
 from passband.probes.heatmap import PRESETS, Wave, drawn_signs, errors
 
 SIDE, DEPTH = 32, 3
 WAVE = Wave(PRESETS["cifar10"][0])
-SIZES = (32, 64, 128, 256, 512)
+SIZES = (32, 64, 128, 256, 512, 1024)
 """Batch sizes among which theirs chooses."""
 ALLOWED = 1e-4
 """Share of float32 verdicts that may differ, by rounding."""
@@ -67,14 +68,14 @@ class Loop:
             size: Of a batch.
             count: Frequencies, the first ones; None takes all.
         """
-        found = torch.empty(len(self.waves[:count]), len(self.images), dtype=torch.bool)
-        with torch.inference_mode():
+        found = torch.empty(len(self.waves[:count]), len(self.images), dtype=torch.bool, device=self.images.device)
+        with torch.inference_mode(), exact():
             for row, wave in enumerate(self.waves[:count]):
                 for first in range(0, len(self.images), size):
                     part = slice(first, first + size)
                     copies = torch.addcmul(self.images[part], self.signs[row, part], wave).clamp_(0, 1)
-                    found[row, part] = (self.model(copies).argmax(1) != self.targets[part]).cpu()
-        return found
+                    found[row, part] = self.model(copies).argmax(1) != self.targets[part]
+        return found.cpu()
 
     def best_size(self) -> int:
         """Return the batch size that is quickest on one frequency, the better of two tries each."""
@@ -131,7 +132,7 @@ class Sides:
 
     def ours(self, precision: Precision) -> np.ndarray:
         """Return where the model's quick form errs; making that form is part of it."""
-        with untouched(self.model):
+        with untouched(self.model), exact():
             form = fast(self.model, self.images[:16], precision=precision)
             return errors(form.module, self.batches, self.frequencies, WAVE)
 

@@ -36,3 +36,16 @@ def test_the_split_is_that_of_the_loop_over_images(benchmarks: None) -> None:
 
 def test_our_loader_serves_what_torchvision_does(benchmarks: None) -> None:
     assert 0 < importlib.import_module("benchmarks.loading").assert_agreement(200) < 1e-5
+
+
+def test_the_heat_map_is_that_of_a_pass_for_each_frequency(benchmarks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("benchmarks.heatmap")
+    monkeypatch.setattr(module, "DEPTH", 1)
+    model, batches = module.network("cpu", 1), module.patterns(16, 2).batches(8, "cpu")
+    with torch.no_grad():
+        logits = torch.cat([model(images) for images, _ in batches])
+        model.get_classifier().bias -= logits.mean(0)  # else it answers one class whatever it is shown
+    own = batches.with_targets((logits - logits.mean(0)).argmax(1), "prediction")
+    sides = module.Sides(model, own, module.half_plane((32, 32))[:3])
+    theirs = sides.loop.wrong(8)
+    assert module.assert_agreement(sides.ours("float32"), theirs) == 0 and 8 <= theirs.sum() <= 40

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from passband.core.errors import PassbandError
     from passband.core.recipe import Recipe
     from passband.models.create import create
+    from passband.probes.similarity import compare
     from passband.sweeps.probing import load, probe
     from passband.weights.export import export_onnx
     from passband.weights.learn import learn
@@ -49,6 +50,7 @@ _HOMES = {
     "Recipe": "passband.core.recipe",
     "Square": "passband.attacks.square",
     "Standard": "passband.attacks.standard",
+    "compare": "passband.probes.similarity",
     "create": "passband.models.create",
     "export_onnx": "passband.weights.export",
     "learn": "passband.weights.learn",
@@ -77,6 +79,7 @@ __all__ = [
     "Recipe",
     "Square",
     "Standard",
+    "compare",
     "create",
     "export_onnx",
     "learn",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from passband.core.errors import PassbandError
-from passband.frequency.basis import bases, basis, half_plane, on_plane
+from passband.frequency.basis import basis, half_plane, on_plane
 
 SIZES = [(4, 4), (5, 5), (4, 5), (6, 3), (1, 4)]
 
@@ -69,14 +69,6 @@ def test_the_phase_is_that_of_the_authors_code() -> None:
         np.testing.assert_allclose(image.numpy(), expected, atol=1e-6)
 
 
-def test_chunks_are_the_whole_in_pieces() -> None:
-    pieces = list(bases((6, 5), central=5, chunk=4))
-    whole = half_plane((6, 5), 5)
-    assert [len(images) for _, images in pieces] == [4, 4, 4, 1]
-    assert torch.equal(torch.cat([frequencies for frequencies, _ in pieces]), whole)
-    assert torch.equal(torch.cat([images for _, images in pieces]), basis(whole, (6, 5)))
-
-
 def test_numbers_lie_at_their_frequency_and_its_conjugate() -> None:
     frequencies = half_plane((4, 5), 3)
     plane = on_plane(torch.arange(5.0), frequencies, (4, 5))
@@ -92,7 +84,6 @@ def test_mistakes_are_one_line() -> None:
         (lambda: half_plane((0, 4)), "1 pixel or more"),
         (lambda: half_plane((4, 4), 2), "odd number"),
         (lambda: half_plane((4, 4), 5), "1 to 4"),
-        (lambda: list(bases((4, 4), chunk=0)), "1 image or more"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from passband.attacks.gradient_sign import FGSM
 from passband.core.answer import Answer
@@ -61,6 +64,66 @@ def test_a_whole_degree_filters_nothing_and_degrees_follow_the_side() -> None:
     (curve,) = found
     assert curve.x.values == (4.0, 6.0, 8.0) and "steps=2" in curve.how["attacks"]["cw"]
     assert all(series.n == 4 for series in curve.series)
+
+
+def test_between_the_sides_of_an_image_the_filter_still_works_along_the_longer_one() -> None:
+    rng = np.random.default_rng(0)
+    data = ImageSet("wide", rng.integers(0, 256, (40, 8, 16, 3), dtype=np.uint8), None, (), "0" * 64)
+    model = network().eval()
+    pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        said = model(pixels).argmax(1)
+        behind = model(low(pixels, preset("square", 10.0)).clamp(0, 1)).argmax(1)
+    assert not torch.equal(behind, said)
+    own = data.batches(40).with_targets(said, "prediction")
+    options = {"attacks": ("fgsm",), "low_pass": ("square",)}
+    (curve,) = filtered(model, own, degrees=(10.0, 16.0), **options)
+    assert np.array_equal(curve.arrays["clean"], [(behind == said).numpy(), np.ones(40, bool)])
+    (curve,) = filtered(model, own, **options)
+    assert curve.x.values == (4.0, 6.0, 8.0, 16.0)
+
+
+class Counting(nn.Module):
+    """Counts the images of calls that want gradients, which attacks alone do, and stops at so many."""
+
+    asked: ClassVar[int] = 0
+    last: ClassVar[int | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            if Counting.asked == Counting.last:
+                raise KeyboardInterrupt
+            Counting.asked += len(images)
+        return self.inner(images)
+
+
+def test_a_killed_attack_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passband.probes.filtered.working_size", lambda _: 10)
+    model, batches = Counting(), images().batches(7)
+
+    def attacked(folder: Path | None, last: int | None = None, steps: int = 2) -> tuple[int, Any]:
+        Counting.asked, Counting.last = 0, last
+        try:
+            found = filtered(model, batches, steps=steps, degrees=(4.0,), resume=folder)
+        except KeyboardInterrupt:
+            return Counting.asked, None
+        return Counting.asked, [result.arrays for result in found]
+
+    whole, expected = attacked(None)
+    assert whole == 40 * 3  # FGSM asks once, PGD twice
+    assert attacked(tmp_path, last=80) == (80, None)  # in the third batch, of which two thirds are lost
+    again, found = attacked(tmp_path)
+    assert again == 40 * 3 - 60
+    for one, other in zip(found, expected, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in (*one, *other))
+    assert attacked(tmp_path, steps=1)[0] == 40 * 2
+    with torch.no_grad():
+        model.inner[0].bias += 1
+    assert attacked(tmp_path)[0] == whole
 
 
 def test_mistakes_are_one_line() -> None:

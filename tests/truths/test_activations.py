@@ -14,6 +14,7 @@ from passband.core.results import Curve
 from passband.data.dataset import Batches, ImageSet
 from passband.frequency.spectrum import low_to_high, ring_sums
 from passband.models.layers import SeparableConv2d
+from passband.models.state import batch_statistics
 from passband.probes.activations import activations, first_activation
 
 SIDE = 8
@@ -145,6 +146,44 @@ def test_mistakes_are_one_line() -> None:
         with pytest.raises(PassbandError, match=words) as caught:
             activations(network(), images, **options)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_finite_is_no_constant_activation() -> None:
+    signals = torch.tensor([[[1.0], [1.0]], [[1.0], [math.nan]], [[1.0], [math.inf]]])
+    found = low_to_high(signals)
+    assert found[0] == math.inf and bool(found[1:].isnan().all())
+    model = network()
+    with torch.no_grad():
+        model[0].weight.fill_(math.nan)
+    with pytest.raises(PassbandError, match="layer 1 gives NaN or infinity"):
+        ratio(model, batches(board(255, 0)))
+
+
+def test_batches_are_even_and_none_holds_one_image() -> None:
+    images = batches(*(board(200 - 10 * index, 50) for index in range(7)))
+    model = nn.Sequential(network()[0], nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3)).eval()
+    for batch, sizes in ((2, [2, 3]), (3, [2, 3]), (4, [3, 4]), (7, [7]), (9, [7])):
+        found = ratio(model, images, layers=("1",), statistics=("batch",), batch=batch)
+        assert found.how["batch"] == sizes and found.arrays["spatial.clean.batch"].shape == (1, 7)
+        assert any(f"each batch of {' or '.join(map(str, sizes))}:" in note for note in found.notes)
+    with pytest.raises(PassbandError, match="2 images or more; got 1"):
+        ratio(model, images, statistics=("batch",), count=1)
+
+
+def test_a_model_that_always_normalizes_by_the_batch_has_no_running_statistics() -> None:
+    model = network((1.0, 2.0, 3.0), nn.BatchNorm2d(3, affine=False))
+    images = batches(board(255, 0), board(204, 102))
+    expected = per_image(ratio(model, images, statistics=("batch",)), "spatial.clean.batch")
+    with batch_statistics(model):
+        with pytest.raises(NotApplicable, match="take statistics=batch"):
+            activations(model, images)
+        assert per_image(ratio(model, images, statistics=("batch",)), "spatial.clean.batch") == expected
+
+
+def test_a_wrong_layer_is_refused_before_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passband.probes.activations.attacked", lambda *_: pytest.fail("attacked"))
+    with pytest.raises(PassbandError, match="unknown layer 'one'"):
+        activations(network(), batches(board(255, 0)), layers=("one",), attack="pgd")
 
 
 def test_rings_hold_every_bin_once() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +174,47 @@ def test_without_labels_it_is_disagreement_and_results_go_through_a_folder(tmp_p
     found = Answer.load(tmp_path)
     assert found["heatmap.clean"].value == 0 and found["heatmap.clean"].n == 5
     assert found["heatmap.by_radius"].y.name.startswith("disagreement with the prediction")
+
+
+class Counting(Linear):
+    """Notes how many images each call holds, and stops at a call of the probe's own size when it is told to."""
+
+    calls: ClassVar[int] = 0
+    last: ClassVar[int | None] = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 100:
+            if Counting.calls == Counting.last:
+                raise KeyboardInterrupt
+            Counting.calls += 1
+        return super().forward(images)
+
+
+def test_a_killed_map_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passband.probes.heatmap._CHUNK", 9)
+    monkeypatch.setattr("passband.probes.heatmap._PIXELS", {"cpu": 128 * SIDE**2})
+    model, data = Counting(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), 0.1), images()
+
+    def asked(folder: Path | None, last: int | None = None, **options: Any) -> tuple[int, np.ndarray | None]:
+        Counting.calls, Counting.last = 0, last
+        try:
+            found = by_name(heatmap(model, data.batches(5), resume=folder, **options))
+        except KeyboardInterrupt:
+            return Counting.calls, None
+        return Counting.calls, found["heatmap.error"].arrays["wrong"]
+
+    whole, expected = asked(None, norm=1.0)
+    # 4 chunks of frequencies with 3 batches of images, then 2 chunks with each for the model itself.
+    assert whole == 12 + 6
+    assert asked(tmp_path, last=7, norm=1.0) == (7, None)
+    again, found = asked(tmp_path, norm=1.0)
+    assert again == whole - 7 and np.array_equal(found, expected)
+    # What decides a verdict decides what is taken from the folder.
+    for changed in ({"norm": 2.0}, {"norm": 1.0, "seed": 1}, {"norm": 1.0, "precision": "bf16"}):
+        assert asked(tmp_path, **changed)[0] == whole
+    with torch.no_grad():
+        model.bias += 0.5
+    assert asked(tmp_path, norm=1.0)[0] == whole
 
 
 def test_mistakes_are_one_line() -> None:

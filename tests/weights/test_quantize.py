@@ -15,11 +15,11 @@ import passband
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
 from passband.models.wrap import Classifier
-from passband.train.quantized import apply, parameter_groups
+from passband.train.quantized import apply, parameter_groups, staged
 from passband.weights.export import export_onnx
 from passband.weights.frequency_aware import FrequencyMask
 from passband.weights.learn import bake, learn
-from passband.weights.quantize import QuantizedWeight, describe, masks, quantize, set_bits
+from passband.weights.quantize import QuantizedWeight, describe, masks, quantize, quantized_inputs, set_bits
 
 RESNET = dict(depth=1, width=4, num_classes=5)
 
@@ -119,6 +119,7 @@ def test_a_model_computes_on_its_levels_and_says_so() -> None:
     )
     assert report.bytes_before == 4 * plain
     packed = sum(-(-layer.values * layer.weight_bits // 8) for layer in report.layers)
+    assert packed == sum(layer.bytes for layer in report.layers)
     saved = 4 * sum(layer.values for layer in report.layers) - packed
     assert report.bytes_after == report.bytes_before - saved + 4 * (6 * 2 + 2)
     assert describe(bake(copy.deepcopy(model))).layers == report.layers
@@ -166,6 +167,49 @@ def test_what_quantizers_learn_has_its_own_rates() -> None:
     assert {group.get("weight_decay") for group in groups[1:]} == {1e-4}
     held = sum(p.numel() for group in groups for p in group["params"])
     assert held == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("value", [-0.2, 1e-5])
+def test_a_clip_that_stepped_over_its_floor_still_learns(value: float) -> None:
+    made, quantizer = weight(2), network_quantizer()
+    for learned in (made.clip, quantizer.clip):
+        learned.data.fill_(value)
+    made(torch.tensor([-3.0, 0.5, 1.0])).sum().backward()
+    quantizer(torch.tensor([-3.0, 0.5, 1.0])).sum().backward()
+    assert float(made.clip.grad) != 0 and float(quantizer.clip.grad) != 0
+    assert float(made(torch.tensor([5.0])).detach()) == pytest.approx(max(abs(value), 1e-3))
+
+
+def network_quantizer() -> nn.Module:
+    model = network()
+    quantize(model, 2)
+    return quantized_inputs(model)[0].quantizer
+
+
+def test_ends_of_zeros_stay_zeros() -> None:
+    model = network().eval()
+    nn.init.zeros_(model.fc.weight)
+    quantize(model, 4, ends=8)
+    assert torch.equal(model(torch.rand(1, 3, 32, 32)), model.fc.bias[None])
+
+
+def test_inputs_come_down_to_their_bits_too_and_a_training_that_is_too_short_is_refused() -> None:
+    model = network()
+    options = {"bits": 2, "activation_bits": 8, "progressive": (4,)}
+    apply(model, options)
+    seen: list[tuple[int, int]] = []
+
+    def step(model, images, targets, number):
+        layer = describe(model).layers[0]
+        seen.append((layer.weight_bits, layer.input_bits))
+        return images, targets
+
+    at = staged(step, options, steps=2, epochs=2)
+    for number in range(4):
+        at(model, torch.empty(0), torch.empty(0), number)
+    assert seen == [(4, 8), (4, 8), (2, 8), (2, 8)]
+    with pytest.raises(PassbandError, match="takes 1 epochs and the training has 1"):
+        staged(step, options, steps=2, epochs=1)
 
 
 def test_bits_can_come_down() -> None:
@@ -230,6 +274,8 @@ def test_an_export_that_cannot_be_made_says_why(tmp_path: Path, monkeypatch) -> 
         ({"skip": ("blocks.*",)}, "matches none of the 6 convolutions"),
         ({"skip": ("stages.*",)}, "every convolution behind the first is skipped"),
         ({"weight_clip": 0.0}, "above 0"),
+        ({"activation_clip": 0.0}, "above 0"),
+        ({"activation_clip": -1.0}, "above 0"),
     ],
 )
 def test_what_cannot_be_quantized_is_refused_and_left_as_it_was(options, words: str) -> None:
@@ -254,6 +300,10 @@ def test_models_that_do_not_fit_are_refused() -> None:
     ("options", "words"),
     [
         ({"bits": 4, "progressive": [32, 4]}, "falls, to more than 4 bits"),
+        ({"bits": 4, "progressive": [40, 5]}, "2 to 16 bits"),
+        ({"bits": 4, "grid": "power-of-two", "progressive": [8]}, "2 to 7 bits"),
+        ({"bits": "four"}, "bits cannot be 'four'"),
+        ({"bits": None}, "bits cannot be None"),
         ({"bits": 4, "rates": [0.1, 0.1, 0]}, "three numbers above 0"),
         ({"bits": 4, "rates": [0.1]}, "rates cannot be"),
         ({"bits": 4, "bit": 2}, "did you mean 'bits'"),

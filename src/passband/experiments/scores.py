@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from passband.core.errors import PassbandError
+
 
 def finite(values: np.ndarray) -> np.ndarray:
     """Return scores of all samples whose mean is that of the ones that have a number.
@@ -12,8 +14,15 @@ def finite(values: np.ndarray) -> np.ndarray:
     the mean of the others, and theirs lie further apart for it (the influence values of the mean).
 
     Args:
-        values: [sample], NaN or infinite where there is no number; at least one has one.
+        values: [sample], NaN or infinite where there is no number.
+
+    Raises:
+        PassbandError: when none has a number.
     """
     known = np.isfinite(values)
+    if not known.any():
+        raise PassbandError(
+            f"none of {values.size} samples has a finite number, so that there is no mean: look at what was measured"
+        )
     center = values[known].mean(dtype=np.float64)
     return np.asarray(center + np.where(known, values - center, 0.0) / known.mean())

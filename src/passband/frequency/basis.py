@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -78,32 +77,6 @@ def basis(
     steps = (along_y[:, :, None] + along_x[:, None, :]) % (height * width)
     wave = _wave(height * width)
     return wave[steps].to(device)
-
-
-def bases(
-    size: tuple[int, int],
-    *,
-    central: int | None = None,
-    chunk: int = 64,
-    device: torch.device | str | None = None,
-) -> Iterator[tuple[Int[Tensor, "chunk 2"], Float[Tensor, "chunk height width"]]]:
-    """Yield the frequencies of a half plane with their images, a few at a time.
-
-    Args:
-        size: Height and width of the images.
-        central: As in `half_plane`, whose order it is.
-        chunk: How many at a time; the last may be fewer.
-        device: Where the images live.
-
-    Raises:
-        PassbandError: as `half_plane`, and for a chunk below 1.
-    """
-    if chunk < 1:
-        raise PassbandError(f"a chunk holds 1 image or more; got {chunk}")
-    frequencies = half_plane(size, central)
-    for first in range(0, len(frequencies), chunk):
-        part = frequencies[first : first + chunk]
-        yield part, basis(part, size, device)
 
 
 def on_plane(

@@ -74,7 +74,7 @@ def low_to_high(signals: Float[Tensor, "*batch position channel"]) -> Float[Tens
         signals: ``n`` positions of so many channels.
 
     Returns:
-        float64; infinity where every channel is constant, zeros too.
+        float64; infinity where every channel is constant, zeros too, and NaN where a number is not finite.
 
     **Source**: adversarial-focus, section 3.1.3, R; Wang et al., *Anti-oversmoothing in deep vision transformers via
     the Fourier domain analysis*, section 2.
@@ -86,7 +86,7 @@ def low_to_high(signals: Float[Tensor, "*batch position channel"]) -> Float[Tens
     means = signals.mean(-2, keepdim=True)
     low = (signals.shape[-2] * means.square().sum((-2, -1))).sqrt()
     high = (signals - means).square().sum((-2, -1)).sqrt()
-    return torch.where(high > 0, low / high, torch.inf)
+    return (low / high).where(high != 0, torch.inf)
 
 
 def envelope(filters: Float[Tensor, "kernel height width"], size: int = 512) -> Float[Tensor, "bins bins"]:

@@ -78,6 +78,15 @@ def rounded(
     return values.sign() * magnitudes[nearest]
 
 
+def clip_of(learned: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return the clip that a learned number means: its size, and 1e-3 where that is smaller.
+
+    An optimizer may step over 0. The gradient passes through the floor, or a clip below it would never learn again.
+    """
+    size = learned.abs()
+    return size + (size.clamp(min=_SMALLEST_CLIP) - size).detach()
+
+
 class ActivationQuantizer(nn.Module):
     """Put activations on levels up to a learned clip.
 
@@ -90,7 +99,7 @@ class ActivationQuantizer(nn.Module):
     Args:
         bits: `FLOAT` lets all pass as it came. It is part of the state dict.
         signed: Whether negative activations come.
-        clip: Where the clip begins, above 0; it is held at 1e-3 or more.
+        clip: Where the clip begins, above 0; what it means when it is learned, :func:`clip_of` says.
         grid: ``"uniform"`` or ``"power-of-two"``.
 
     Raises:
@@ -117,9 +126,7 @@ class ActivationQuantizer(nn.Module):
         """Return the quantized activations."""
         if self.bits == FLOAT:
             return activations
-        quantized: Tensor = _Quantized.apply(
-            activations, self.clip.clamp(min=_SMALLEST_CLIP), self.bits, self.signed, self.grid
-        )
+        quantized: Tensor = _Quantized.apply(activations, clip_of(self.clip), self.bits, self.signed, self.grid)
         return quantized
 
     def extra_repr(self) -> str:

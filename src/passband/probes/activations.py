@@ -21,7 +21,7 @@ from passband.data.dataset import Batches, permutation
 from passband.frequency.spectrum import low_to_high
 from passband.models.fold import count_norms
 from passband.models.layers import SeparableConv2d
-from passband.models.state import batch_statistics, untouched
+from passband.models.state import batch_statistics, exact, untouched, uses_batch_statistics
 from passband.probes.attacked import attack_named, attacked, check_attackable
 from passband.probes.means import mean_of
 from passband.probes.registry import PROBES
@@ -76,7 +76,8 @@ def activations(
         alpha: Size of a step, pixels in [0, 1]; None keeps the attack's share of ε.
         seed: Of all that is random in the attack.
         count: At most so many images, the first of one fixed permutation.
-        batch: Images in a batch whose statistics are taken; not read with running statistics.
+        batch: Images in a batch whose statistics are taken, at most: images are cut evenly, so that none is alone.
+            Not read with running statistics.
 
     Returns:
         ``activations.ratio``: Curve over layers, the mean over images with normal 95% intervals. ``arrays`` hold R per
@@ -85,9 +86,9 @@ def activations(
         and means leave it out and say so.
 
     Raises:
-        NotApplicable: when no layer is named and no activation module follows a convolution, or a model without batch
-            norms is asked for batch statistics.
-        PassbandError: for unknown names, layers that give neither maps nor tokens, and numbers out of range.
+        NotApplicable: when no layer is named and no activation module follows a convolution, a model without batch
+            norms is asked for batch statistics, or one that always normalizes by the batch for running ones.
+        PassbandError: for unknown names, layers that give neither maps nor tokens, or NaN, and numbers out of range.
 
     **Source**: adversarial-focus, section 3.1.3 and figure 5, whose layer is ``hardtanh(bn(conv))``.
     **Differs**: the paper writes the mean over the first of the last two dimensions of [batch, channels, positions],
@@ -99,23 +100,27 @@ def activations(
         check_attackable(model, batches, "activations")
         chosen = attack_named(attack, preset=preset, eps=eps, steps=steps, alpha=alpha, seed=seed)
     order = permutation(batches.count, min(count, batches.count), 0)
-    asked = batches.subset(order)
-    names = layers or (first_activation(model, next(iter(asked.cut(2)))[0]),)
+    parts = _cut(order, batch, kinds)
+    few, _ = next(iter(batches.subset(order).cut(2)))
+    names = layers or (first_activation(model, few),)
     found: dict[str, list[Tensor]] = defaultdict(list)
-    for images, targets in asked.cut(batch):
-        versions = {CLEAN: images}
-        if chosen is not None:
-            versions[str(attack)] = attacked(model, chosen, images, targets)
-        for kind in kinds:
-            for version, some in versions.items():
-                spatial, channel = _ratios(model, some, names, kind)
-                found[f"{SPATIAL}.{version}.{kind}"].append(spatial)
-                found[f"{CHANNEL}.{version}.{kind}"].append(channel)
-    arrays = {key: torch.cat(parts, 1).cpu().numpy() for key, parts in found.items()}
+    with exact():
+        _ratios(model, few, names, kinds[0])  # a layer that cannot be measured is refused before any work
+        for part in parts:
+            ((images, targets),) = batches.subset(part).cut(len(part))
+            versions = {CLEAN: images}
+            if chosen is not None:
+                versions[str(attack)] = attacked(model, chosen, images, targets)
+            for kind in kinds:
+                for version, some in versions.items():
+                    spatial, channel = _ratios(model, some, names, kind)
+                    found[f"{SPATIAL}.{version}.{kind}"].append(spatial)
+                    found[f"{CHANNEL}.{version}.{kind}"].append(channel)
+    arrays = {key: torch.cat(ratios, 1).cpu().numpy() for key, ratios in found.items()}
     how: dict[str, Any] = {
         "probe": "activations", "layers": list(names), "statistics": list(kinds), "images": len(order),
         **({"attack": str(chosen)} if chosen is not None else {}),
-        **({"batch": batch} if "batch" in kinds else {}),
+        **({"batch": sorted({len(part) for part in parts})} if "batch" in kinds else {}),
     }  # fmt: skip
     return (_curve(names, arrays, order, how),)
 
@@ -173,7 +178,19 @@ def _checked(model: nn.Module, statistics: tuple[str, ...], count: int, batch: i
         raise PassbandError(f"probe activations: count is 1 or more and batch 2 or more; got {count} and {batch}")
     if "batch" in kinds and not count_norms(model):
         raise NotApplicable("statistics=batch is for batch norms, and this model has none; take running")
+    if "running" in kinds and uses_batch_statistics(model):
+        raise NotApplicable(
+            "statistics=running needs running statistics; this model always normalizes by the batch: take "
+            "statistics=batch"
+        )
     return kinds
+
+
+def _cut(order: np.ndarray, batch: int, kinds: tuple[str, ...]) -> list[np.ndarray]:
+    """Cut images evenly into batches of so many at most, of one more where one image would be alone."""
+    if "batch" in kinds and len(order) < 2:
+        raise PassbandError("probe activations: batch statistics are those of 2 images or more; got 1: give more")
+    return np.array_split(order, max(1, min(-(-len(order) // batch), len(order) // 2)))
 
 
 def _ratios(model: nn.Module, images: Tensor, names: tuple[str, ...], kind: str) -> Float[Tensor, "2 layer image"]:
@@ -208,6 +225,10 @@ def _watched(model: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Ten
         # At once: a later layer may write into the same memory.
         if name not in seen:
             signals = _signals(output, name)
+            if not bool(signals.isfinite().all()):
+                raise PassbandError(
+                    f"probe activations: layer {name} gives NaN or infinity: weights hold NaN, or overflow; load others"
+                )
             some = [signals[chunk] for chunk in chunks(len(signals), _CHUNK)]
             both = [torch.stack([low_to_high(part), low_to_high(part.transpose(1, 2))]) for part in some]
             seen[name] = torch.cat(both, 1)
@@ -239,8 +260,8 @@ def _curve(names: tuple[str, ...], arrays: dict[str, np.ndarray], order: np.ndar
         f"Measured on {len(order):,} images, the model in evaluation mode.",
     ]  # fmt: skip
     if "batch" in how["statistics"]:
-        size = min(how["batch"], len(order))
-        notes.append(f"Batch statistics are those of each batch of {size}: results depend on who shares one.")
+        sizes = " or ".join(map(str, how["batch"]))
+        notes.append(f"Batch statistics are those of each batch of {sizes}: results depend on who shares one.")
     for key, values in arrays.items():
         constant = int(np.isinf(values).sum())
         if constant:

@@ -26,7 +26,7 @@ _ROWS = 64
 """Rows that are computed at a time of a Gram matrix's lower half; fewer leave out more, and cost more each."""
 
 
-def gram(features: Float[Tensor, image * rest]) -> Float[Tensor, "image image"]:
+def gram(features: Float[Tensor, "image ..."]) -> Float[Tensor, "image image"]:
     """Return the inner products of images' features, from each of which the first image's are taken.
 
     A shift of all features changes no centered Gram matrix, but large means cost digits: with this one, constant

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from passband.attacks.packing import working_size
-from passband.attacks.registry import ATTACKS, Attack, make
+from passband.attacks.registry import Attack
 from passband.core.band import preset
 from passband.core.errors import NotApplicable, PassbandError
 from passband.core.progress import track
@@ -21,6 +21,8 @@ from passband.data.dataset import Batches
 from passband.frequency.filters import rescale, sweep
 from passband.models.fast import Precision, fast
 from passband.models.state import exact, untouched, uses_batch_statistics
+from passband.probes.attacked import attack_named
+from passband.probes.kept import Arrays, Pieces, fingerprint
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, correct, predict, wilson
 
@@ -41,6 +43,7 @@ def filtered(
     degrees: tuple[float, ...] | None = None,
     low_pass: tuple[str, ...] = ("adversarial-focus", "square"),
     seed: int = 0,
+    resume: Path | None = None,
     precision: Precision = "float32",
 ) -> tuple[Result, ...]:
     """Attack a model that has no filter, then ask it about the low-passed adversarial images.
@@ -56,11 +59,12 @@ def filtered(
             nearest that fools the model, or the untouched image.
         eps: Radius of the ball, pixels in [0, 1]; a step keeps its share of it.
         steps: Steps of every attack that has some.
-        degrees: Sides of the square low-pass in bins; as many as the image has, or more, filter nothing. None is
-            4/8, 5/8, 6/8, 7/8, 8/8 of the shorter side, even ones.
+        degrees: Sides of the square low-pass in bins; as many as the image's longer side has, or more, filter
+            nothing. None is 4/8, 5/8, 6/8, 7/8, 8/8 of the shorter side, even ones, and the longer side.
         low_pass: Presets of the square: ``"adversarial-focus"`` keeps ``-D/2 <= k < D/2`` with the real part taken,
             ``"square"`` ``|k| < D/2``. Pixels are clipped to [0, 1].
         seed: Of all that is random.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
         precision: Of the attacks' gradients; every verdict is the model's own in float32.
 
     Returns:
@@ -78,16 +82,17 @@ def filtered(
         raise NotApplicable("filtered needs answers that do not depend on the batch; this model normalizes by each")
     if not attacks or not low_pass:
         raise PassbandError("probe filtered: at least one attack and one low-pass, such as attacks=pgd; got none")
-    chosen = {name: _attack(name, eps, steps, seed) for name in attacks}
+    chosen = {name: attack_named(name, eps=eps, steps=steps, seed=seed) for name in attacks}
     images, _ = next(iter(batches))
-    side = int(min(images.shape[-2:]))
+    side, longer = sorted(images.shape[-2:])
     if degrees is None:
-        degrees = tuple(max(2, 2 * round(side * eighths / 16)) for eighths in (4, 5, 6, 7, 8))
+        even = (max(2, 2 * round(side * eighths / 16)) for eighths in (4, 5, 6, 7, 8))
+        degrees = (*(degree for degree in even if degree < longer), longer)
     if not degrees or min(degrees) < 1:
-        raise PassbandError(f"probe filtered: degrees are 1 bin or more, such as degrees=16,{side}; got {degrees}")
+        raise PassbandError(f"probe filtered: degrees are 1 bin or more, such as degrees=16,{longer}; got {degrees}")
     ascending = sorted({float(degree) for degree in degrees})
     cuts = [(name, degree) for name in dict.fromkeys(low_pass) for degree in ascending]
-    verdicts, speed = _verdicts(model, batches, chosen, cuts, side, precision)
+    verdicts, speed = _verdicts(model, batches, chosen, cuts, precision, resume)
     how: dict[str, Any] = {
         "probe": "filtered", "attacks": {name: str(attack) for name, attack in chosen.items()}, "eps": eps,
         "degrees": ascending, "spectrum": [int(images.shape[-2]), int(images.shape[-1])], "speed": speed, "seed": seed,
@@ -95,34 +100,50 @@ def filtered(
     return tuple(_curve(name, ascending, verdicts, measure, how) for name in dict.fromkeys(low_pass))
 
 
-def _attack(name: str, eps: float, steps: int, seed: int) -> Attack:
-    """Make an attack with those options that it has."""
-    attack = ATTACKS[name]
-    known = {field.name for field in fields(attack)}
-    given = {"steps": steps, "seed": seed}
-    return make(name, {option: value for option, value in given.items() if option in known}).at(eps)
-
-
 def _verdicts(
-    model: nn.Module, batches: Batches, chosen: dict[str, Attack], cuts: Sequence[_Cut], side: int, precision: Precision
+    model: nn.Module,
+    batches: Batches,
+    chosen: dict[str, Attack],
+    cuts: Sequence[_Cut],
+    precision: Precision,
+    resume: Path | None,
 ) -> tuple[dict[tuple[str, _Cut], np.ndarray], dict[str, Any]]:
     """Attack all images once; tell by attack and cut which finished images the model gets right."""
-    found: dict[tuple[str, _Cut], list[np.ndarray]] = defaultdict(list)
+    found: list[Arrays] = []
     with untouched(model), exact():
         sample, _ = next(iter(batches))
         form = fast(model, sample[:16], precision=precision)
         judge = form.given(model)
+        asked = ("filtered", {name: str(attack) for name, attack in chosen.items()}, cuts, precision)
+        pieces = Pieces.of(resume, judge, sample[:16], asked)
         for images, targets in track(batches.cut(working_size(model)), "filtered"):
-            check_targets(targets, predict(judge, images[:1]).shape[1])
-            finished = {CLEAN: images} | {name: one(form.module, images, targets) for name, one in chosen.items()}
-            for name, points in finished.items():
-                for cut, copy in _copies(points, cuts, side):
-                    found[name, cut].append(correct(predict(judge, copy), targets).cpu().numpy())
-    return {key: np.concatenate(parts) for key, parts in found.items()}, dict(form.how)
+            mark = fingerprint(images, targets) if resume else ""
+            found.append(pieces.get(mark, partial(_piece, judge, form.module, images, targets, chosen, cuts)))
+    rows = {name: np.concatenate([part[name] for part in found], axis=1) for name in found[0]}
+    return {(name, cut): row for name in rows for cut, row in zip(cuts, rows[name], strict=True)}, dict(form.how)
 
 
-def _copies(images: Tensor, cuts: Sequence[_Cut], side: int) -> Iterator[tuple[_Cut, Tensor]]:
-    """Yield the images behind each low-pass, all from one transform; one that is as wide as they are is none."""
+def _piece(
+    judge: nn.Module,
+    form: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    chosen: dict[str, Attack],
+    cuts: Sequence[_Cut],
+) -> Arrays:
+    """Attack a working batch; tell by attack which finished images the model gets right, bool [cut, image]."""
+    check_targets(targets, predict(judge, images[:1]).shape[1])
+    finished = {CLEAN: images} | {name: one(form, images, targets) for name, one in chosen.items()}
+    right = {}
+    for name, points in finished.items():
+        by_cut = {cut: correct(predict(judge, copy), targets).cpu().numpy() for cut, copy in _copies(points, cuts)}
+        right[name] = np.stack([by_cut[cut] for cut in cuts])
+    return right
+
+
+def _copies(images: Tensor, cuts: Sequence[_Cut]) -> Iterator[tuple[_Cut, Tensor]]:
+    """Yield the images behind each low-pass, all from one transform; one as wide as their longer side is none."""
+    side = max(images.shape[-2:])
     narrow = [cut for cut in cuts if cut[1] < side]
     yield from ((cut, images) for cut in cuts if cut[1] >= side)
     for cut, (_, low, _) in zip(narrow, sweep(images, [preset(*cut) for cut in narrow]), strict=True):

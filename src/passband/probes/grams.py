@@ -109,11 +109,10 @@ def centered_grams(
     found: dict[str, Tensor] = {}
 
     def see(name: str, output: Tensor) -> None:
-        with exact():
-            made = gram(output.detach())
-            found[name] = found[name] + made if name in found else made
+        made = gram(output.detach())
+        found[name] = found[name] + made if name in found else made
 
-    with _watched(layers, see), torch.no_grad():
+    with exact(), _watched(layers, see), torch.no_grad():
         model(images)
     stack = torch.empty(len(layers), len(images), len(images), dtype=torch.float64)
     for place, name in enumerate(layers):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +23,7 @@ from passband.frequency.basis import basis, half_plane, on_plane
 from passband.frequency.spectrum import radial_mean
 from passband.models.fast import Fast, Precision, fast
 from passband.models.state import exact, untouched, uses_batch_statistics
+from passband.probes.kept import Arrays, Pieces, fingerprint
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, correct, predict, wilson
 
@@ -66,6 +69,7 @@ def heatmap(
     count: int = 1000,
     signs: Signs = "channel",
     seed: int = 0,
+    resume: Path | None = None,
     precision: Precision = "float32",
 ) -> tuple[Result, ...]:
     """Add a wave of one frequency to all images, and count errors; frequency by frequency.
@@ -85,6 +89,7 @@ def heatmap(
         count: Images, the first of one fixed permutation; all where there are fewer.
         signs: ``"image"`` draws one sign for all channels of an image, which leaves a gray image gray.
         seed: Of the signs.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
         precision: Of the model's quick form; ``"bf16"`` changes some verdicts.
 
     Returns:
@@ -116,7 +121,8 @@ def heatmap(
     with untouched(model), exact():
         right = np.concatenate([_right(model, x, targets) for x, targets in asked])
         form = fast(model, images[:16], precision=precision)
-        wrong = errors(form.module, asked, frequencies, wave)
+        pieces = Pieces.of(resume, model, images[:16], ("heatmap", wave, precision))
+        wrong = errors(form.module, asked, frequencies, wave, pieces=pieces)
         differing = _differing(form, model, asked, frequencies, wave, wrong)
     how: dict[str, Any] = {
         "probe": "heatmap", "preset": chosen, "norm": wave.norm, "pixel": wave.norm / (plane[0] * plane[1]) ** 0.5,
@@ -129,7 +135,12 @@ def heatmap(
 
 
 def errors(
-    form: nn.Module, batches: Batches, frequencies: Int[Tensor, "basis 2"], wave: Wave, rows: int | None = None
+    form: nn.Module,
+    batches: Batches,
+    frequencies: Int[Tensor, "basis 2"],
+    wave: Wave,
+    rows: int | None = None,
+    pieces: Pieces | None = None,
 ) -> np.ndarray:
     """Ask a model about every image with every wave, and tell where it errs.
 
@@ -141,6 +152,7 @@ def errors(
         frequencies: ``(ky, kx)`` in bins.
         wave: How it is added.
         rows: Images at a time; None takes what suits the device.
+        pieces: Where each batch with a few frequencies is kept when it is finished; None keeps nothing.
 
     Returns:
         bool [frequency, image].
@@ -149,17 +161,25 @@ def errors(
         PassbandError: when the model gives NaN.
     """
     wrong = np.empty((len(frequencies), batches.count), dtype=bool)
+    pieces = pieces or Pieces()
     start = 0
     for images, targets in track(batches, "heatmap"):
         size = rows or _rows(images)
+        mark = (fingerprint(images, targets), size) if pieces.folder else ()
         for chunk in track(list(chunks(len(frequencies), _CHUNK)), "frequencies"):
             part = frequencies[chunk]
-            # The last rows repeat the first, which the slice drops.
-            found = [predict(form, copies).argmax(1) != targets[of] for copies, of in waved(images, part, wave, size)]
-            pairs = torch.cat(found)[: len(images) * len(part)].view(len(images), len(part))
-            wrong[chunk, start : start + len(images)] = pairs.T.cpu().numpy()
+            found = pieces.get((mark, part.tolist()), partial(_piece, form, images, targets, part, wave, size))
+            wrong[chunk, start : start + len(images)] = found["wrong"]
         start += len(images)
     return wrong
+
+
+def _piece(form: nn.Module, images: Tensor, targets: Tensor, part: Tensor, wave: Wave, size: int) -> Arrays:
+    """Tell where a model errs on some images with some frequencies, bool [frequency, image]."""
+    # The last rows repeat the first, which the slice drops.
+    found = [predict(form, copies).argmax(1) != targets[of] for copies, of in waved(images, part, wave, size)]
+    pairs = torch.cat(found)[: len(images) * len(part)].view(len(images), len(part))
+    return {"wrong": pairs.T.cpu().numpy()}
 
 
 def waved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from passband.attacks.cascade import Verdict
 from passband.attacks.evaluate import RobustAccuracy, robust_accuracy
-from passband.attacks.gradient_sign import PRESETS
-from passband.attacks.registry import ATTACKS, Attack, make, norm_of
+from passband.attacks.registry import Attack, norm_of
 from passband.attacks.threat import Norm
 from passband.core.band import Band
-from passband.core.errors import NotApplicable, PassbandError, unknown
+from passband.core.errors import NotApplicable, PassbandError
 from passband.core.results import Axis, Curve, Gallery, Picture, Result, Series
 from passband.data.dataset import Batches
 from passband.models.fast import Precision
 from passband.models.state import uses_batch_statistics
+from passband.probes.attacked import USUAL, attack_named
 from passband.probes.registry import PROBES
 from passband.tasks.classification import predict, untouched
 
@@ -36,7 +36,7 @@ def robustness(
     eps: tuple[float, ...] = EPS,
     attacks: tuple[str, ...] = ("fgsm", "pgd"),
     preset: str = "adversarial-focus",
-    defaults: str = "torchattacks-3.5.1",
+    defaults: str = USUAL,
     steps: int | None = None,
     alpha: float | None = None,
     random_start: bool | None = None,
@@ -93,8 +93,8 @@ def robustness(
     if not attacks or not eps:
         raise PassbandError("robustness needs at least one attack and one eps, such as attacks=pgd eps=4/255")
     measure = batches.measure  # refuses targets that say nothing, before any work
-    options = {"steps": steps, "alpha": alpha, "random_start": random_start, "band": band, "seed": seed}
-    chosen = {name: _attack(name, preset, defaults, options) for name in attacks}
+    options: dict[str, Any] = {"alpha": alpha, "random_start": random_start, "band": band, "seed": seed}
+    chosen = {name: attack_named(name, preset=preset, defaults=defaults, steps=steps, **options) for name in attacks}
     norm = _norm(chosen)
     radii = tuple(sorted({0.0, *eps}))
     found = {
@@ -123,22 +123,6 @@ def robustness(
         images, targets = _first(batches, np.flatnonzero(clean)[:examples])
         results.append(_gallery(model, images, targets, attack, name, radius, how, _names(model, batches)))
     return tuple(results)
-
-
-def _attack(name: str, preset: str, defaults: str, options: dict[str, Any]) -> Attack:
-    """Make an attack, PGD as the preset has it, and set those options that are given and that it has."""
-    if preset not in PRESETS:
-        raise unknown("PGD preset", preset, PRESETS)
-    attack: Any = PRESETS[preset] if name == "pgd" and defaults == USUAL else make(name, defaults=defaults)
-    known = {field.name for field in fields(ATTACKS[name])}
-    given = {key: value for key, value in options.items() if value is not None and key in known}
-    if options["band"] is not None and "band" not in known:
-        raise PassbandError(f"{name} keeps to no band; leave band out or choose another attack, such as pgd")
-    changed: Attack = replace(attack, **given)
-    return changed
-
-
-USUAL = "torchattacks-3.5.1"
 
 
 def _norm(chosen: dict[str, Attack]) -> Norm:

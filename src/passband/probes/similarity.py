@@ -67,7 +67,7 @@ def similarity(
         lie a little below 0. A layer that gives the same for every image has no CKA: NaN in the map. ``arrays`` hold
         HSIC by batch: ``hsic`` [batch, layer, layer], ``first`` and ``second`` [batch, layer] with itself.
         ``similarity.shallow_deep``: Scalar, the mean CKA of the first third of the layers with the last third (as many
-        as go into the number of layers three times, at least one), with a normal 95% interval over images. Its
+        as go into the number of layers three times; one of two), with a normal 95% interval over images. Its
         ``arrays["influence"]`` [image] has it as mean and tells how it would move with the images drawn anew.
 
     Raises:
@@ -271,6 +271,8 @@ def _shallow_deep(found: _Found) -> Scalar:
     notes.append(
         f"The mean CKA of the first {third} of {len(found.rows)} layers with the last {third}; the interval is over "
         "images, to first order."
+        if third
+        else "A single layer has no shallow and no deep part."
     )
     values = found.values()[:third, -third:] if third else np.empty((0, 0))
     known = np.isfinite(values)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
 from passband.core.options import defaults, parse_options
-from passband.models.quantizers import FLOAT, ActivationQuantizer
+from passband.models.quantizers import ActivationQuantizer, check_bits
 from passband.train.steps import Step
 from passband.weights.frequency_aware import FrequencyMask
 from passband.weights.learn import learned_parameters
@@ -70,12 +70,14 @@ def apply(model: nn.Module, options: Mapping[str, Any]) -> QuantizeReport:
     """
     own = defaults(learning)
     given = {name: value for name, value in options.items() if name not in own}
-    learns = how(options)
-    bits, _ = settings_of(given)
+    learns, parsed = how(options), parse_options(quantize, given, owner="quantize")
+    bits, _ = settings_of(parsed)
     stages = (*learns.progressive, bits)
+    for more in learns.progressive:
+        check_bits(more, parsed.get("grid", "uniform"))
     if any(more <= less for more, less in pairwise(stages)):
         raise PassbandError(f"quantize.progressive falls, to more than {bits} bits at last; got {learns.progressive}")
-    return quantize(model, **parse_options(quantize, given, owner="quantize"))
+    return quantize(model, **parsed)
 
 
 def how(options: Mapping[str, Any]) -> Learning:
@@ -112,15 +114,24 @@ def _kinds(model: nn.Module) -> dict[int, int]:
     return kinds
 
 
-def staged(step: Step, options: Mapping[str, Any], steps: int) -> Step:
+def staged(step: Step, options: Mapping[str, Any], steps: int, epochs: int) -> Step:
     """Return a step that sets the model's bits before it learns, by the epoch that it belongs to.
 
     Args:
         step: One batch to one loss.
         options: A recipe's ``quantize``.
         steps: Of an epoch.
+        epochs: Of the training.
+
+    Raises:
+        PassbandError: when the training ends before it comes down to its bits.
     """
     learns = how(options)
+    before = len(learns.progressive) * learns.stage_epochs
+    if before >= epochs:
+        raise PassbandError(
+            f"quantize.progressive takes {before} epochs and the training has {epochs}; give it more, or fewer stages"
+        )
     bits, inputs = settings_of(options)
     if not learns.progressive:
         return step
@@ -129,7 +140,7 @@ def staged(step: Step, options: Mapping[str, Any], steps: int) -> Step:
         stage = number // (steps * learns.stage_epochs)
         if stage < len(learns.progressive):
             more = learns.progressive[stage]
-            set_bits(model, more, FLOAT if inputs == FLOAT else more)
+            set_bits(model, more, max(more, inputs))
         else:
             set_bits(model, bits, inputs)
         return step(model, images, targets, number)

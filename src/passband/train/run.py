@@ -199,7 +199,7 @@ class _Training:
         scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory, self.task)
         step = scheme.step
         if self.recipe.quantize is not None:
-            step = quantized.staged(step, self.recipe.quantize, len(self.batches) * scheme.replays)
+            step = quantized.staged(step, self.recipe.quantize, len(self.batches) * scheme.replays, self.recipe.epochs)
         stop = self.recipe.early_stop
         self.watch = None if stop is None else watch(stop, scheme.attack, *self._first_batch())
         plan = Plan(
@@ -246,9 +246,11 @@ class _Training:
             with explain_disk(path):
                 path.parent.mkdir(exist_ok=True)
             self._write_weights(path)
-        if ranges := masks(self.model):
+        ended = "" if self.watch is None else self.watch.look(self.state, epoch)
+        if ranges := masks(self.state.evaluated):
+            # After the look, which may have put the epoch before back.
             self.state.memory.setdefault("masks", {})[epoch] = ranges
-        return "" if self.watch is None else self.watch.look(self.state, epoch)
+        return ended
 
     def _write_weights(self, path: Path) -> None:
         model = bake(copy.deepcopy(self.state.evaluated))
@@ -264,7 +266,7 @@ class _Training:
         if "early_stop" in self.state.memory:
             metrics["early_stop"] = self.state.memory["early_stop"]
         if self.recipe.quantize is not None:
-            metrics["quantized"] = describe(self.model).plain()
+            metrics["quantized"] = describe(self.state.evaluated).plain()
         if "masks" in self.state.memory:
             metrics["masks"] = self.state.memory["masks"]
         self._write_weights(self.folder / "weights.safetensors")

@@ -50,7 +50,9 @@ class FrequencyMask(nn.Module):
         amplitude = spectrum.abs()
         if self.scores == "rescaled":
             amplitude = amplitude / math.sqrt(length)
-        mask: Tensor = torch.sigmoid(self.mixing @ amplitude)
+        # Spectra are computed in float32 whatever the training's precision: bf16 would round a mask near 1 to 1.
+        with torch.autocast(amplitude.device.type, enabled=False):
+            mask: Tensor = torch.sigmoid(self.mixing @ amplitude)
         return mask
 
     def forward(self, weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from passband.core.errors import PassbandError, unknown
 from passband.models.layers import SeparableConv2d
-from passband.models.quantizers import FLOAT, ActivationQuantizer, Grid, QuantizedInput, check_bits, rounded
+from passband.models.quantizers import FLOAT, ActivationQuantizer, Grid, QuantizedInput, check_bits, clip_of, rounded
 from passband.models.state import untouched
 from passband.weights.frequency_aware import FrequencyMask, Scores
 from passband.weights.roles import bare, classifiers
@@ -22,7 +22,8 @@ from passband.weights.roles import bare, classifiers
 Standardize = Literal["tensor", "center", "none"]
 WEIGHT_CLIP = 3.0
 SIGNED_CLIP, UNSIGNED_CLIP = 1.0, 5.0
-ENDS_BITS = 8
+_TINY = torch.finfo(torch.float32).tiny
+"""Of a layer of zeros the largest magnitude is no clip."""
 
 
 class QuantizedWeight(nn.Module):
@@ -73,7 +74,7 @@ class QuantizedWeight(nn.Module):
         return made if self.bits == FLOAT else self._quantized(made)
 
     def _quantized(self, weight: Tensor) -> Tensor:
-        clip = weight.detach().abs().max() if self.clip is None else self.clip.clamp(min=1e-3)
+        clip = weight.detach().abs().max().clamp(min=_TINY) if self.clip is None else clip_of(self.clip)
         scaled = (weight / clip).detach()
         level = rounded(scaled.clamp(-1, 1), self.bits, True, self.grid)
         inside = scaled.abs() <= 1
@@ -93,6 +94,7 @@ class QuantizedLayer:
         input_bits: Bits of an activation; `FLOAT` where they pass as they are.
         signed: Whether its input has negative values.
         values: Number of weights.
+        bytes: What they take, packed.
     """
 
     name: str
@@ -100,6 +102,7 @@ class QuantizedLayer:
     input_bits: int
     signed: bool
     values: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def quantize(
         PassbandError: for an option that makes no sense, a pattern that matches nothing, a model that was quantized
             before, has no convolution but the first, or computes separable convolutions as dense ones.
     """
-    _check(bits, activation_bits, grid, standardize, ends, weight_clip)
+    _check(bits, activation_bits, grid, standardize, ends, (weight_clip, activation_clip))
     inner = bare(model)
     first, rest, heads = _layers(inner)
     chosen = _chosen(rest, skip)
@@ -187,7 +190,8 @@ def quantize(
     inputs = bits if activation_bits is None else activation_bits
     for name in chosen:
         layer: Any = inner.get_submodule(name)
-        clip = activation_clip or (SIGNED_CLIP if negative[name] else UNSIGNED_CLIP)
+        usual = SIGNED_CLIP if negative[name] else UNSIGNED_CLIP
+        clip = usual if activation_clip is None else activation_clip
         mask = None if scores is None else FrequencyMask(layer.weight.shape[0], scores)
         made = QuantizedWeight(bits, clip=weight_clip, grid=grid, standardize=standardize, mask=mask)
         _parametrize(layer, made)
@@ -206,13 +210,17 @@ def describe(model: nn.Module) -> QuantizeReport:
     for name, module in inner.named_modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
-        bits, place = getattr(module, "weight_bits", FLOAT), inner.get_submodule(name.rpartition(".")[0])
+        chain, place = _chain(module), inner.get_submodule(name.rpartition(".")[0])
+        # Of a baked layer, whose chain is gone, what was noted of it.
+        bits = chain[-1].bits if chain else getattr(module, "weight_bits", FLOAT)
         front = place.quantizer if isinstance(place, QuantizedInput) else None
         if front is None and bits == FLOAT:
             skipped.append(name)
             continue
         inputs, signed = (FLOAT, True) if front is None else (front.bits, front.signed)
-        layers.append(QuantizedLayer(name.removesuffix(".layer"), bits, inputs, signed, module.weight.numel()))
+        count = module.weight.numel()
+        size = -(-count * bits // 8)
+        layers.append(QuantizedLayer(name.removesuffix(".layer"), bits, inputs, signed, count, size))
     before = _bytes(inner)
     return QuantizeReport(tuple(layers), tuple(skipped), before, _packed(before, layers))
 
@@ -249,14 +257,17 @@ def _chain(module: nn.Module) -> list[QuantizedWeight]:
     return [step for step in chain if isinstance(step, QuantizedWeight)]
 
 
-def _check(bits: int, activation_bits: int | None, grid: Grid, standardize: str, ends: int, weight_clip: float) -> None:
+def _check(
+    bits: int, activation_bits: int | None, grid: Grid, standardize: str, ends: int, clips: Sequence[float | None]
+) -> None:
     for count in (bits, bits if activation_bits is None else activation_bits):
         check_bits(count, grid)
     check_bits(ends, "uniform")
     if standardize not in get_args(Standardize):
         raise unknown("way to standardize", standardize, get_args(Standardize))
-    if not weight_clip > 0:
-        raise PassbandError(f"a quantizer's clip begins above 0; got {weight_clip:g}")
+    for clip in clips:
+        if clip is not None and not clip > 0:
+            raise PassbandError(f"a quantizer's clip begins above 0; got {clip:g}")
 
 
 def _layers(inner: nn.Module) -> tuple[str, list[str], list[str]]:
@@ -297,7 +308,8 @@ def _negative(model: nn.Module, names: Sequence[str]) -> dict[str, bool]:
     inner, found = bare(model), dict.fromkeys(names, False)
     weight: Any = next(m for m in inner.modules() if isinstance(m, nn.Conv2d)).weight
     spec: Any = getattr(model, "spec", None)
-    channels, size = (weight.shape[1], (32, 32)) if spec is None else (spec.channels, spec.size)
+    known = getattr(inner, "default_cfg", {}).get("input_size", (weight.shape[1], 32, 32))[1:]
+    channels, size = (weight.shape[1], known) if spec is None else (spec.channels, spec.size)
     images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(weight)
 
     def look(name: str) -> Any:
@@ -336,7 +348,7 @@ def _bytes(inner: nn.Module) -> int:
 
 
 def _packed(before: int, layers: Sequence[QuantizedLayer]) -> int:
-    saved = sum(4 * layer.values - -(-layer.values * layer.weight_bits // 8) for layer in layers)
+    saved = sum(4 * layer.values - layer.bytes for layer in layers)
     clips = sum((layer.weight_bits != FLOAT) + (layer.input_bits != FLOAT) for layer in layers)
     return before - saved + 4 * clips
 

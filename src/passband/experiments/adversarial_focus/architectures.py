@@ -22,7 +22,7 @@ from __future__ import annotations
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
+from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
 from passband.experiments.adversarial_focus.settings import SEEDS, SETS, architectures, trained_run, training
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -54,27 +54,8 @@ def measure(case: Case, lab: Lab) -> Measured:
     part = architectures(lab.scale)[case["case"]]
     run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], **part))
     row, verdicts = attacked(lab.subject(run), run, lab)
-    about: dict[str, Cell] = {
-        "network": called(part["model"]), "stands for": PAPERS[case["case"]], "epochs": run.metrics["epochs"],
-        "parameters": run.metrics["parameters"],
-    }  # fmt: skip
-    return Measured(about | row | {"run": run.digest}, verdicts=verdicts)
-
-
-def called(model: dict[str, object]) -> str:
-    """Return what people call a network of a recipe.
-
-    >>> called({"name": "wide_resnet", "depth": 34, "widen": 10})
-    'WRN-34-10'
-    """
-    name, depth, width = model["name"], model.get("depth"), model.get("width")
-    if name == "wide_resnet":
-        return f"WRN-{depth}-{model['widen']}"
-    if name == "postact_resnet":
-        return f"ResNet-{6 * int(str(depth)) + 2}, width {width}, {model['activation']}"
-    if name == "small_mobilenetv2":
-        return f"MobileNetV2, {width:g} of the channels"
-    return f"EfficientNet-B0, {width:g} of the channels, {depth:g} of the blocks"
+    told: dict[str, Cell] = {"stands for": PAPERS[case["case"]], "parameters": run.metrics["parameters"]}
+    return Measured(about(run) | told | row | {"run": run.digest}, verdicts=verdicts)
 
 
 def improves_less(rows: Rows, family: str) -> float | None:
@@ -128,7 +109,7 @@ EXPERIMENT = Experiment(
     title="Four architectures after the same adversarial training",
     source="adversarial-focus, table 4",
     columns=(
-        Column(name="network"), Column(name="stands for"), Column(name="epochs"), Column(name="parameters"), *COLUMNS,
+        *ABOUT, Column(name="stands for"), Column(name="parameters"), *COLUMNS,
         Column(name="run"),
     ),
     cases=cases,

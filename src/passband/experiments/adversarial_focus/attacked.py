@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from passband.core.results import Column
+from passband.core.results import Cell, Column
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import Subject
 from passband.train.run import Run
@@ -15,6 +17,9 @@ ATTACKS = {"GN": "gn", "FGSM": "fgsm", "PGD-20": "pgd", "BIM-20": "bim", "TPGD-2
 EPS = 8 / 255
 COLUMNS = (Column(name="clean", unit="%"), *(Column(name=name, unit="%") for name in ATTACKS))
 """``clean`` is what the paper calls Natural."""
+
+ABOUT = (Column(name="network"), Column(name="learned from"), Column(name="epochs"))
+"""What :func:`about` says of a run: below full scale it stands in for the paper's."""
 
 _OPTIONS = {"eps": (EPS,), "attacks": tuple(ATTACKS.values()), "steps": 20, "verdict": "last", "examples": 0}
 
@@ -41,3 +46,26 @@ def attacked(
     verdicts = {"clean": found.arrays["fgsm"][0].astype(float)}
     verdicts |= {name: found.arrays[key][1].astype(float) for name, key in ATTACKS.items()}
     return {column: 100 * float(right.mean()) for column, right in verdicts.items()}, verdicts
+
+
+def about(run: Run) -> dict[str, Cell]:
+    """Return which network a row speaks of, from how many images it learned, and for how many epochs."""
+    metrics = run.metrics
+    network = called(run.recipe.model.model_dump())
+    return {"network": network, "learned from": metrics["train_images"], "epochs": metrics["epochs"]}
+
+
+def called(model: Mapping[str, object]) -> str:
+    """Return what people call a network of a recipe.
+
+    >>> called({"name": "wide_resnet", "depth": 34, "widen": 10})
+    'WRN-34-10'
+    """
+    name, depth, width = model["name"], model.get("depth"), model.get("width")
+    if name == "wide_resnet":
+        return f"WRN-{depth}-{model['widen']}"
+    if name == "postact_resnet":
+        return f"ResNet-{6 * int(str(depth)) + 2}, width {width}, {model['activation']}"
+    if name == "small_mobilenetv2":
+        return f"MobileNetV2, {width:g} of the channels"
+    return f"EfficientNet-B0, {width:g} of the channels, {depth:g} of the blocks"

@@ -11,7 +11,7 @@ Controls that the paper lacks:
 - The test's attacks climb the cross-entropy of hard labels for every row, so only the C- rows with mixed labels were
   trained against another loss than PGD-20 climbs.
 
-At small scale three epochs, half as many as the other tables take.
+At small scale three epochs, half as many as the other tables take, and 1,000 test images.
 
 **Source**: adversarial-focus, section 3.2 and table 3. Of its claims on clean images, its own numbers contradict two:
 C-cutout is more accurate than A-cutout, and under FGSM and TPGD-20 C-mixup and C-cutmix are less robust than A-.
@@ -24,7 +24,7 @@ from typing import Any
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
+from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
 from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, trained_run, training
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -59,7 +59,9 @@ def measure(case: Case, lab: Lab) -> Measured:
         fields["scheme"] = scheme
     run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], **fields))
     row, verdicts = attacked(lab.subject(run), run, lab)
-    learned: dict[str, Cell] = {"loss": "cross-entropy" if scheme is None or "cutout" in case["case"] else "binary"}
+    learned: dict[str, Cell] = about(run) | {
+        "loss": "cross-entropy" if scheme is None or "cutout" in case["case"] else "binary"
+    }
     return Measured(learned | row | {"run": run.digest}, verdicts=verdicts)
 
 
@@ -126,7 +128,7 @@ def _beyond_the_loss(how: str) -> Claim:
 EXPERIMENT = Experiment(
     title="Mixup, cutout and cutmix inside adversarial training",
     source="adversarial-focus, table 3",
-    columns=(Column(name="loss"), *COLUMNS, Column(name="run")),
+    columns=(*ABOUT, Column(name="loss"), *COLUMNS, Column(name="run")),
     cases=cases,
     measure=measure,
     claims=(

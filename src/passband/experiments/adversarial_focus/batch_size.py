@@ -7,7 +7,7 @@ come from that alone. A control that it lacks gives the middle size as many step
 it then sees fewer images in all, which is against it.
 
 The middle size is the one nearest to 128: 128 at full scale; at small scale, of 512, 64 and 32, it is 64, the batch
-that all other tables take there (their network ``robust``).
+that the other tables take there.
 
 **Source**: adversarial-focus, section 3.1.1 and table 2. The settings of batch 512 are those of ResNet-20 in table 1
 (76.67%) and of "None" in table 3 (74.91%): the paper's equal trainings lie up to 1.8 points apart, as far as its sizes.
@@ -21,7 +21,7 @@ from typing import Any
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.attacked import COLUMNS, attacked
+from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
 from passband.experiments.adversarial_focus.settings import LIMIT, SEEDS, SETS, trained_run, training
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
@@ -34,8 +34,11 @@ BATCHES: dict[Scale, tuple[int, ...]] = {
 BEST = 128
 """The size that the paper finds best."""
 
-FEWER: dict[Scale, tuple[int, int]] = {Scale.SMALL: (64, 1), Scale.FULL: (128, 30)}
-"""The control's size, and the epochs that give it about as many steps as the biggest size takes."""
+FEWER: dict[Scale, Case] = {
+    Scale.SMALL: {"batch": 64, "epochs": 1, "part": 4608},
+    Scale.FULL: {"batch": 128, "epochs": 30, "part": None},
+}
+"""The control's size, and the epochs and images that give it as many steps as the biggest size takes, or fewer."""
 
 SHORT: dict[Scale, dict[str, Any]] = {Scale.SMOKE: {"part": 32, "epochs": 1}}
 """How smoke trainings differ from those of the other tables."""
@@ -45,27 +48,24 @@ CONTROL = "as few steps"
 
 def cases(scale: Scale) -> list[Case]:
     """List the sizes, and the control at the scales that judge."""
-    settings: list[Case] = [{"case": f"batch {batch}", "batch": batch, "epochs": None} for batch in BATCHES[scale]]
+    usual = {"epochs": None, "part": None}
+    settings: list[Case] = [{"case": f"batch {batch}", "batch": batch} | usual for batch in BATCHES[scale]]
     if scale in FEWER:
-        batch, epochs = FEWER[scale]
-        settings.append({"case": f"batch {batch}, {CONTROL}", "batch": batch, "epochs": epochs})
+        settings.append({"case": f"batch {FEWER[scale]['batch']}, {CONTROL}"} | FEWER[scale])
     return [one | {"data": data, "seed": seed} for seed in SEEDS[scale] for data in SETS[scale] for one in settings]
 
 
 def measure(case: Case, lab: Lab) -> Measured:
     """Train with one batch size and attack the network."""
     short = dict(SHORT.get(lab.scale, {}))
-    if case["epochs"] is not None:
-        short["epochs"] = case["epochs"]
+    short |= {field: case[field] for field in ("epochs", "part") if case[field] is not None}
     run = trained_run(lab, training(lab.scale, data=case["data"], seed=case["seed"], batch=case["batch"], **short))
     row, verdicts = attacked(lab.subject(run), run, lab)
     epochs, images = run.metrics["epochs"], run.metrics["train_images"]
     # An epoch's last batch may be smaller, but not of one image, which has no variance to be normalized by.
     steps = epochs * math.ceil((images - 1) / case["batch"])
-    about: dict[str, Cell] = {
-        "batch": case["batch"], "epochs": epochs, "steps": steps,
-    }  # fmt: skip
-    return Measured(about | row | {"run": run.digest}, verdicts=verdicts)
+    told: dict[str, Cell] = {"batch": case["batch"], "steps": steps}
+    return Measured(about(run) | told | row | {"run": run.digest}, verdicts=verdicts)
 
 
 def by_size(rows: Rows, column: str) -> dict[int, float]:
@@ -116,7 +116,7 @@ EXPERIMENT = Experiment(
     title="Batch sizes in adversarial training, untouched and under six attacks",
     source="adversarial-focus, table 2",
     columns=(
-        Column(name="batch"), Column(name="epochs"), Column(name="steps"), *COLUMNS, Column(name="run"),
+        *ABOUT, Column(name="batch"), Column(name="steps"), *COLUMNS, Column(name="run"),
     ),
     cases=cases,
     measure=measure,

@@ -124,8 +124,8 @@ def architectures(scale: Scale) -> dict[str, dict[str, Any]]:
 
     At full scale ResNet-20, MobileNetV2, EfficientNet-B0 and WRN-34-10, all with stems for 32 pixels. At small scale
     ResNet-8, MobileNetV2 with half its channels, EfficientNet-B0 with half its channels and half the blocks of a stage
-    (rounded up), which costs about as much, and WRN-16-2; all for 3 epochs, the ResNet too, so that its row here is
-    another training than the one of the other tables.
+    (rounded up), which costs about as much, and WRN-16-2; all for 3 epochs, the ResNet too, as in table 3 and unlike in
+    the others.
 
     **Source**: adversarial-focus, table 4, which names no size of EfficientNet and no stem.
     """

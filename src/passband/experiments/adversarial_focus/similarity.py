@@ -29,7 +29,15 @@ from passband.core.claims import Claim, Rows
 from passband.core.recipe import Recipe
 from passband.core.results import Column, Map, Result, Scalar
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus.settings import COLOR, LIMIT, SEEDS, SETS, architectures, training
+from passband.experiments.adversarial_focus.settings import (
+    COLOR,
+    LIMIT,
+    SEEDS,
+    SETS,
+    architectures,
+    trained_run,
+    training,
+)
 from passband.experiments.curves import over
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -59,7 +67,7 @@ def cases(scale: Scale) -> list[Case]:
 
 def measure(case: Case, lab: Lab) -> Measured:
     """Train one network and compare its layers, on attacked and on untouched images."""
-    run = lab.train(_recipe(case, lab.scale))
+    run = trained_run(lab, _recipe(case, lab.scale))
     asked, limit = lab.subject(run), IMAGES[lab.scale]
     attacked = lab.ask(asked, run, "similarity", {"attack": "pgd"}, limit=limit)
     untouched = lab.ask(asked, run, "similarity", limit=limit)
@@ -125,8 +133,11 @@ def rises(rows: Rows, column: str) -> float | None:
     if len(known) < 2 or len(known) < len(_four(rows)):
         return None
     half = len(known) // 2
-    ordered = [similar for _, similar in sorted(known)]
-    return sum(ordered[-half:]) / half - sum(ordered[:half]) / half
+    # Equally accurate networks have no order: the mean of both that they could have.
+    orders = sorted(known), sorted(known, key=lambda pair: (pair[0], -pair[1]))
+    return sum(similar for one in orders for _, similar in one[-half:]) / (2 * half) - sum(
+        similar for one in orders for _, similar in one[:half]
+    ) / (2 * half)
 
 
 def _lower(column: str, control: str) -> Claim:
