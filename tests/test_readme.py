@@ -79,6 +79,15 @@ def test_what_it_links_to_is_there() -> None:
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
+@pytest.mark.parametrize("page", ["docs/quantization.md", "docs/layers.md"])
+def test_the_examples_of_the_pages_run(page: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, page, "exec"), {})
+
+
 @pytest.mark.data
 def test_the_worked_example_prints_what_is_written(monkeypatch, capsys) -> None:
     page = (ROOT / "docs" / "attacks.md").read_text()
