@@ -23,7 +23,8 @@ def in_gray(pictures: Result) -> Result:
     layer.weight = torch.nn.Parameter(weight)
     note = "Sums over the three input channels, as the images are gray."
     drawn = kernels(layer, None, count=len(weight))[0]
-    return drawn.model_copy(update={"how": pictures.how | {"channels": "summed"}, "notes": (note, drawn.notes[-1])})
+    how = pictures.how | {"channels": "summed"}
+    return drawn.model_copy(update={"title": pictures.title, "how": how, "notes": (note, drawn.notes[-1])})
 
 
 def per_kernel(measured: Callable[[Tensor], Tensor], weight: Tensor) -> np.ndarray:
