@@ -113,15 +113,15 @@ def gain(rows: Rows, bits: int) -> float | None:
 def gap_closed(rows: Rows, bits: int) -> float | None:
     """Return by how much the gap to full precision under PGD-20 is smaller with FAT than without, in points.
 
-    Without a gap there is nothing to close: None.
+    Without a gap there is nothing to close: 0.
     """
     without, with_mask = (
         difference(rows, "QM-32", f"QM-{bits}", PGD),
         difference(rows, "QM-32", f"QM-{bits} + FAT", PGD),
     )
-    if without is None or with_mask is None or without <= 0:
+    if without is None or with_mask is None:
         return None
-    return without - max(with_mask, 0)
+    return without - max(with_mask, 0) if without > 0 else 0.0
 
 
 def standardizing_gives(rows: Rows) -> float | None:
