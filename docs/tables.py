@@ -4,7 +4,7 @@
 
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
 ``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
-carlini_wagner, convmixer, mixers, bands, loading, similarity and heatmap.
+carlini_wagner, convmixer, mixers, bands and loading.
 """
 
 from __future__ import annotations
@@ -80,16 +80,6 @@ def convmixer_table() -> str:
 def bands_table() -> str:
     """Return each comparison of splitting images into bands."""
     return _comparisons("bands.json")
-
-
-def similarity_table() -> str:
-    """Return each comparison of linear CKA between layers."""
-    return _comparisons("similarity.json")
-
-
-def heatmap_table() -> str:
-    """Return each comparison of the Fourier heat map."""
-    return _comparisons("heatmap.json")
 
 
 def loading_table() -> str:
@@ -201,7 +191,6 @@ PAGES = {
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
     "docs/hardening.md": {"harden": harden_tables},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
-    "docs/layers.md": {"similarity": similarity_table, "heatmap": heatmap_table},
 }
 """Each page's tables, by their marks."""
 
