@@ -108,7 +108,11 @@ def test_sizes_below_one_are_refused() -> None:
         CifarResNet(stem="imagnet")
 
 
-FILES = {"hfc_resnet32": "hfc_resnet"} | {f"small_{name}": "plain_networks" for name in ("lenet", "alexnet", "vgg")}
+FILES = {
+    "hfc_resnet32": "hfc_resnet",
+    "small_mobilenetv2": "small_efficientnet",
+    **{f"small_{name}": "plain_networks" for name in ("lenet", "alexnet", "vgg")},
+}
 """The files of networks that are not named as they are."""
 
 

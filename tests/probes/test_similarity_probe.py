@@ -103,11 +103,11 @@ def test_the_interval_knows_how_the_mean_moves_with_each_image(batch: int) -> No
     layers, _ = layers_of(model, None, pixels[:3])
 
     def shallow_deep(parts: list[Tensor]) -> float:
-        grams = [centered_grams(model, layers, part, "biased") for part in parts]
+        grams = [centered_grams(model, layers, part, "unbiased") for part in parts]
         own = sum(one.square().sum((1, 2)) for one in grams).numpy()
         return float(cka(sum(hsic(one, one) for one in grams).numpy(), own, own)[:2, -2:].mean())
 
-    _, scalar = both(similarity(model, images(96), estimator="biased", batch=batch))
+    _, scalar = both(similarity(model, images(96), batch=batch))
     rest = list(pixels.split(batch))[1:]
     moved = [
         scalar.value - shallow_deep([torch.cat((pixels[:place], pixels[place + 1 : batch])), *rest])

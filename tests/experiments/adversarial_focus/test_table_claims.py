@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passband.core.scale import Scale
-from passband.experiments.adversarial_focus import architectures, augmentation, batch_size, settings
+from passband.experiments.adversarial_focus import architectures, attacked, augmentation, batch_size, settings
 from passband.experiments.adversarial_focus.settings import training
 
 ALL = (batch_size, augmentation, architectures)
@@ -22,7 +22,7 @@ def recipes(module, scale: Scale) -> dict[str, object]:
         def __init__(self) -> None:
             self.scale = scale
 
-        def train(self, recipe):
+        def train(self, recipe, keep_epochs):
             found[case["case"]] = recipe
             raise Asked
 
@@ -127,7 +127,7 @@ def test_what_is_trained_is_shared_with_the_other_tables() -> None:
 
 
 def test_networks_are_called_by_their_names() -> None:
-    names = [architectures.called(part["model"]) for part in settings.architectures(Scale.FULL).values()]
+    names = [attacked.called(part["model"]) for part in settings.architectures(Scale.FULL).values()]
     assert names == [
         "ResNet-20, width 16, hardtanh", "MobileNetV2, 1 of the channels",
         "EfficientNet-B0, 1 of the channels, 1 of the blocks", "WRN-34-10",
