@@ -285,6 +285,13 @@ def test_what_cannot_be_quantized_is_refused_and_left_as_it_was(options, words: 
     assert list(model.state_dict()) == list(network().state_dict())
 
 
+def test_a_network_that_cannot_take_the_noise_says_what_to_give() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 60 * 60, 2))
+    with pytest.raises(PassbandError, match=r"it cannot take that .*: give signed=True or False"):
+        quantize(model, 4)
+    assert [layer.name for layer in quantize(model, 4, signed=True).layers] == ["1"]
+
+
 def test_models_that_do_not_fit_are_refused() -> None:
     model = network()
     quantize(model, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,11 @@ from passband.attacks.cascade import COUNTED, STANDS, Verdict, cascade, couples_
 from passband.attacks.doubts import Doubt, of_black_box, of_outputs, of_search
 from passband.attacks.packing import logits_of, working_size
 from passband.attacks.registry import Attack, Searching, members_of, norm_of
-from passband.attacks.shards import Found, Shard, keep, recall, shards
+from passband.attacks.shards import Found, Shard, identity_of, keep, key_of, recall, shards
 from passband.attacks.threat import Norm, check_images, threat_of
-from passband.core.environment import versions
 from passband.core.errors import PassbandError, unknown
 from passband.core.statistics import wilson
 from passband.core.store import make_folder
-from passband.models.digest import digest
 from passband.models.fast import Fast, Precision, fast
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import exact, frozen, uses_batch_statistics
@@ -165,9 +162,9 @@ def robust_accuracy(
                 # Asked again in another order: what differs by more than rounding is random, what differs at all
                 # depends on an image's place in the working batch.
                 again = logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
-                identity = _identity(model, asked, logits)
+                identity = identity_of(model, asked, logits)
                 doubted, placed = of_outputs(logits[:size], again), not torch.equal(logits[:size], again)
-            key = _key(identity, shard) if resume else ""
+            key = key_of(identity, shard.fingerprint()) if resume else ""
             part = recall(resume, key) if resume else None
             if part is None:
                 logits = _logits(judge, shard, size) if found else logits
@@ -240,15 +237,6 @@ def _eps_of(attack: Attack) -> float:
     return float(threat.eps if threat is not None else getattr(attack, "eps", float("inf")))
 
 
-def _identity(model: nn.Module, asked: str, logits: Tensor) -> str:
-    """Name all that a verdict depends on, but the images: the model, what is asked of it, program, device.
-
-    What a model does beside its weights shows in its answers, here to the first images, rounded.
-    """
-    does = hashlib.sha256(logits.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes()).hexdigest()
-    return repr((digest(model), str(model), does, asked, versions(), logits.device.type, torch.get_num_threads()))
-
-
 def _radii(eps: Sequence[float] | float, norm: Norm | None) -> tuple[float, ...]:
     """Return ε as a tuple, refusing what is no radius in the attacks' norm."""
     radii = (float(eps),) if isinstance(eps, int | float) else tuple(float(radius) for radius in eps)
@@ -257,10 +245,6 @@ def _radii(eps: Sequence[float] | float, norm: Norm | None) -> tuple[float, ...]
     for radius in radii:
         threat_of(norm or "Linf", radius)
     return radii
-
-
-def _key(identity: str, shard: Shard) -> str:
-    return hashlib.sha256(f"{identity}{shard.fingerprint()}".encode()).hexdigest()[:32]
 
 
 def _doubts(found: Found, members: Sequence[Attack]) -> tuple[Doubt, ...]:

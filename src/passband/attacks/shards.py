@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from passband.core.environment import versions
 from passband.core.errors import PassbandError
 from passband.core.store import make_folder, write_atomic
+from passband.models.digest import digest
 
 COUNT = 1024
 """Images of a shard, at least: few enough to lose little, enough that hardly any working batch ends unfilled."""
@@ -91,6 +93,20 @@ def shards(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> It
             held, count = [], 0
     if held:
         yield _joined(held)
+
+
+def identity_of(model: nn.Module, asked: object, logits: Tensor) -> str:
+    """Name all that a verdict depends on, but the images: the model, what is asked of it, program, device.
+
+    What a model does beside its weights shows in its answers, here to a few images, rounded.
+    """
+    does = hashlib.sha256(logits.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes()).hexdigest()
+    return repr((digest(model), str(model), does, asked, versions(), logits.device.type, torch.get_num_threads()))
+
+
+def key_of(identity: str, what: str) -> str:
+    """Return the name under which something that was found is kept."""
+    return hashlib.sha256(f"{identity}{what}".encode()).hexdigest()[:32]
 
 
 def recall(folder: Path, key: str) -> Found | None:

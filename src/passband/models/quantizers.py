@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -73,9 +74,17 @@ def rounded(
     if grid == "uniform":
         count = steps(bits, signed)
         return (values * count).round_().div_(count)
-    magnitudes = levels(bits, signed, grid).to(values)
-    nearest = torch.bucketize(values.abs(), (magnitudes[1:] + magnitudes[:-1]) / 2)
-    return values.sign() * magnitudes[nearest]
+    magnitudes, borders = _grid(bits, signed, grid, values.dtype, values.device)
+    return values.sign() * magnitudes[torch.bucketize(values.abs(), borders)]
+
+
+@cache
+def _grid(
+    bits: int, signed: bool, grid: Grid, kind: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, " levels"], Float[Tensor, " borders"]]:
+    """Return a grid's magnitudes and the borders between them, made once: every forward pass asks for them."""
+    magnitudes = levels(bits, signed, grid).to(device, kind)
+    return magnitudes, (magnitudes[1:] + magnitudes[:-1]) / 2
 
 
 def clip_of(learned: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +21,7 @@ from passband.frequency.spectrum import low_to_high
 from passband.models.fold import count_norms
 from passband.models.layers import SeparableConv2d
 from passband.models.state import batch_statistics, exact, untouched, uses_batch_statistics
+from passband.models.watch import watched
 from passband.probes.attacked import attack_named, attacked, check_attackable
 from passband.probes.means import mean_of
 from passband.probes.registry import PROBES
@@ -137,15 +137,10 @@ def first_activation(model: nn.Module, images: Float[Tensor, "batch channel heig
     """
     called: list[tuple[str, bool]] = []
 
-    def note(name: str, convolves: bool, *_: Any) -> None:
-        called.append((name, convolves))
-
-    with ExitStack() as hooks, untouched(model), torch.no_grad():
-        for name, module in model.named_modules():
-            convolves = isinstance(module, SeparableConv2d) or is_spatial(module)
-            if convolves or _activates(module):
-                handle = module.register_forward_hook(partial(note, name, convolves))
-                hooks.callback(handle.remove)
+    modules = dict(model.named_modules())
+    convolve = {name for name, one in modules.items() if isinstance(one, SeparableConv2d) or is_spatial(one)}
+    layers = {name: one for name, one in modules.items() if name in convolve or _activates(one)}
+    with watched(layers, lambda name, *_: called.append((name, name in convolve))), untouched(model), torch.no_grad():
         model(images)
     start = next((place for place, (_, convolves) in enumerate(called) if convolves), None)
     if start is None:
@@ -202,7 +197,7 @@ def _ratios(model: nn.Module, images: Tensor, names: tuple[str, ...], kind: str)
         lent.enter_context(torch.no_grad())
         if kind == "batch":
             lent.enter_context(batch_statistics(model))
-        seen = lent.enter_context(_watched(model, names))
+        seen = lent.enter_context(_ratios_seen(model, names))
         for chunk in chunks(len(images), size):
             seen.clear()
             model(images[chunk])
@@ -216,13 +211,12 @@ def _ratios(model: nn.Module, images: Tensor, names: tuple[str, ...], kind: str)
 
 
 @contextmanager
-def _watched(model: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+def _ratios_seen(model: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
     """Fill a mapping, while the model runs, with the ratios [2, image] of each layer's first output."""
     modules = dict(model.named_modules())
     seen: dict[str, Tensor] = {}
 
-    def look(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        # At once: a later layer may write into the same memory.
+    def look(name: str, _inputs: Any, output: Any) -> None:
         if name not in seen:
             signals = _signals(output, name)
             if not bool(signals.isfinite().all()):
@@ -233,11 +227,10 @@ def _watched(model: nn.Module, names: tuple[str, ...]) -> Iterator[dict[str, Ten
             both = [torch.stack([low_to_high(part), low_to_high(part.transpose(1, 2))]) for part in some]
             seen[name] = torch.cat(both, 1)
 
-    with ExitStack() as hooks:
-        for name in names:
-            if name not in modules:
-                raise unknown("layer", name, modules)
-            hooks.callback(modules[name].register_forward_hook(partial(look, name)).remove)
+    for name in names:
+        if name not in modules:
+            raise unknown("layer", name, modules)
+    with watched({name: modules[name] for name in names}, look):
         yield seen
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.models.layers import SeparableConv2d
 from passband.models.state import exact
+from passband.models.watch import watched
 from passband.probes.cka import Estimator, centered, gram
 from passband.weights.roles import bare
 
@@ -44,7 +43,7 @@ def layers_of(
             raise unknown("layer", name, modules)
     wanted = {name: modules[name] for name in (_usual(bare(model)) if names is None else dict.fromkeys(names))}
     outputs: dict[str, list[Any]] = {}
-    with _watched(wanted, lambda name, output: outputs.setdefault(name, []).append(output)), torch.no_grad():
+    with watched(wanted, lambda name, _, output: outputs.setdefault(name, []).append(output)), torch.no_grad():
         model(images)
     good = {name: wanted[name] for name, given in outputs.items() if all(_rows(one, len(images)) for one in given)}
     missing = tuple(name for name in wanted if name not in good)
@@ -76,19 +75,6 @@ def _rows(output: Any, count: int) -> bool:
     return isinstance(output, Tensor) and output.is_floating_point() and output.ndim > 1 and len(output) == count
 
 
-@contextmanager
-def _watched(layers: Layers, see: Callable[[str, Any], object]) -> Iterator[None]:
-    """Call ``see(name, output)`` whenever a layer has run."""
-
-    def look(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        see(name, output)
-
-    with ExitStack() as hooks:
-        for name, module in layers.items():
-            hooks.callback(module.register_forward_hook(partial(look, name)).remove)
-        yield
-
-
 def centered_grams(
     model: nn.Module, layers: Layers, images: Float[Tensor, "image channel height width"], estimator: Estimator
 ) -> Float64[Tensor, "layer image image"]:
@@ -108,11 +94,11 @@ def centered_grams(
     """
     found: dict[str, Tensor] = {}
 
-    def see(name: str, output: Tensor) -> None:
+    def see(name: str, _inputs: Any, output: Tensor) -> None:
         made = gram(output.detach())
         found[name] = found[name] + made if name in found else made
 
-    with exact(), _watched(layers, see), torch.no_grad():
+    with exact(), watched(layers, see), torch.no_grad():
         model(images)
     stack = torch.empty(len(layers), len(images), len(images), dtype=torch.float64)
     for place, name in enumerate(layers):

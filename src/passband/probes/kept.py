@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from passband.attacks.shards import Found, Shard, keep, recall
-from passband.core.environment import versions
+from passband.attacks.shards import Found, Shard, identity_of, keep, key_of, recall
 from passband.core.store import make_folder
-from passband.models.digest import digest
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,9 +30,7 @@ class Pieces:
 
     @classmethod
     def of(cls, folder: Path | None, model: nn.Module, sample: Tensor, asked: object) -> Pieces:
-        """Name what numbers depend on.
-
-        What a model does beside its weights shows in its answers, here to a few images, rounded.
+        """Name what numbers depend on, as :func:`passband.attacks.shards.identity_of` does.
 
         Args:
             folder: As above; made where it is not there.
@@ -49,10 +44,8 @@ class Pieces:
         if folder is None:
             return cls()
         with torch.no_grad():
-            answers = model(sample).detach().cpu().bfloat16().view(torch.int16).numpy().tobytes()
-        does, device = hashlib.sha256(answers).hexdigest(), sample.device.type
-        identity = repr((digest(model), str(model), does, asked, versions(), device, torch.get_num_threads()))
-        return cls(make_folder(folder), identity)
+            answers = model(sample)
+        return cls(make_folder(folder), identity_of(model, asked, answers))
 
     def get(self, what: object, make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a piece, from the folder or made now.
@@ -66,7 +59,7 @@ class Pieces:
         """
         if self.folder is None:
             return make()
-        key = hashlib.sha256(f"{self.identity}{what!r}".encode()).hexdigest()[:32]
+        key = key_of(self.identity, repr(what))
         part = recall(self.folder, key)
         if part is None:
             part = Found(make())

@@ -16,6 +16,7 @@ from passband.core.errors import PassbandError, unknown
 from passband.models.layers import SeparableConv2d
 from passband.models.quantizers import FLOAT, ActivationQuantizer, Grid, QuantizedInput, check_bits, clip_of, rounded
 from passband.models.state import untouched
+from passband.models.watch import watched
 from passband.weights.frequency_aware import FrequencyMask, Scores
 from passband.weights.roles import bare, classifiers
 
@@ -312,19 +313,17 @@ def _negative(model: nn.Module, names: Sequence[str]) -> dict[str, bool]:
     channels, size = (weight.shape[1], known) if spec is None else (spec.channels, spec.size)
     images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(weight)
 
-    def look(name: str) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            found[name] |= bool(arguments[0].min() < 0)
+    def look(name: str, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        found[name] |= bool(inputs[0].min() < 0)
 
-        return hook
-
-    hooks = [inner.get_submodule(name).register_forward_pre_hook(look(name)) for name in names]
     try:
-        with untouched(model), torch.no_grad():
+        with watched({name: inner.get_submodule(name) for name in names}, look), untouched(model), torch.no_grad():
             model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    except RuntimeError as error:  # torch's, of a size that does not fit
+        raise PassbandError(
+            f"quantize asks the model about noise of {list(images.shape[1:])} pixels to find out where inputs are "
+            f"negative, and it cannot take that ({(str(error).splitlines() or [''])[0]}): give signed=True or False"
+        ) from error
     return found
 
 

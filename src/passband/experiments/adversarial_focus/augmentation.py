@@ -25,7 +25,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
-from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, trained_run, training
+from passband.experiments.adversarial_focus.settings import FEWER_IMAGES, SEEDS, SETS, trained_run, training
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
@@ -154,5 +154,5 @@ EXPERIMENT = Experiment(
             "C-cutmix": (62.63, 59.37, 42.95, 40.72, 40.75, 56.59, 48.35),
         }.items()
     },
-    limit=FEWER | {Scale.SMOKE: 8},
+    limit=FEWER_IMAGES | {Scale.SMOKE: 8},
 )  # fmt: skip

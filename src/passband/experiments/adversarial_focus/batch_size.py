@@ -34,7 +34,7 @@ BATCHES: dict[Scale, tuple[int, ...]] = {
 BEST = 128
 """The size that the paper finds best."""
 
-FEWER: dict[Scale, Case] = {
+FEWER_STEPS: dict[Scale, Case] = {
     Scale.SMALL: {"batch": 64, "epochs": 1, "part": 4608},
     Scale.FULL: {"batch": 128, "epochs": 30, "part": None},
 }
@@ -50,8 +50,8 @@ def cases(scale: Scale) -> list[Case]:
     """List the sizes, and the control at the scales that judge."""
     usual = {"epochs": None, "part": None}
     settings: list[Case] = [{"case": f"batch {batch}", "batch": batch} | usual for batch in BATCHES[scale]]
-    if scale in FEWER:
-        settings.append({"case": f"batch {FEWER[scale]['batch']}, {CONTROL}"} | FEWER[scale])
+    if scale in FEWER_STEPS:
+        settings.append({"case": f"batch {FEWER_STEPS[scale]['batch']}, {CONTROL}"} | FEWER_STEPS[scale])
     return [one | {"data": data, "seed": seed} for seed in SEEDS[scale] for data in SETS[scale] for one in settings]
 
 

@@ -35,7 +35,7 @@ from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
-from passband.experiments.adversarial_focus.settings import FEWER, SEEDS, SETS, trained_run, training
+from passband.experiments.adversarial_focus.settings import FEWER_IMAGES, SEEDS, SETS, trained_run, training
 from passband.experiments.kernel_scores import per_kernel
 from passband.experiments.margins import difference
 from passband.experiments.protocol import Case, Experiment, Measured
@@ -196,7 +196,7 @@ EXPERIMENT = Experiment(
             smallest=0.3,
         ),
     ),
-    limit=FEWER,
+    limit=FEWER_IMAGES,
     reported=_reported("QM-32", "76.67 71.24 49.34 43.12 43.01 62.45 39.78")
     | _reported("QM-32 + FAT", "74.84 69.41 48.49 43.49 43.47 62.40 42.25")
     | _reported("QM-4", "67.58 65.13 42.16 38.75 38.50 56.81 43.81")

@@ -23,7 +23,7 @@ SEEDS: dict[Scale, tuple[int, ...]] = {Scale.SMOKE: (0,), Scale.SMALL: (0,), Sca
 LIMIT: dict[Scale, int | None] = {Scale.SMOKE: 100, Scale.SMALL: 2000}
 """Test images below full scale."""
 
-FEWER: dict[Scale, int | None] = LIMIT | {Scale.SMALL: 1000}
+FEWER_IMAGES: dict[Scale, int | None] = LIMIT | {Scale.SMALL: 1000}
 """Test images of the tables with eight rows: six attacks on 2,000 take minutes a row."""
 
 SIZES = {"fashion-mnist": 28}
