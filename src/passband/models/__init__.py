@@ -10,4 +10,5 @@ from passband.models import postact_resnet as postact_resnet
 from passband.models import separable_resnet as separable_resnet
 from passband.models import small_efficientnet as small_efficientnet
 from passband.models import small_resnet18 as small_resnet18
+from passband.models import spartan as spartan
 from passband.models import wide_resnet as wide_resnet

@@ -33,6 +33,9 @@ OWN = (
     "small_mobilenetv2",
     "small_efficientnet",
     "wide_resnet",
+    "spartan_t",
+    "spartan_xt",
+    "spartan_micro",
 )
 """The names of passband's own classifiers."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from timm.optim import param_groups_weight_decay
 from torch import nn, optim
 
 from passband.core.errors import PassbandError
@@ -150,11 +151,40 @@ def piecewise_linear(
 def make_optimizer(part: Part, parameters: Parameters) -> optim.Optimizer:
     """Make the optimizer that a recipe names.
 
+    Args:
+        part: The optimizer's name and arguments; ``decay`` beside them is for :func:`decayed`.
+        parameters: What it moves.
+
     Raises:
         PassbandError: for an unknown name or argument.
     """
     make = OPTIMIZERS[part.name]
-    return make(parameters, **parse_options(make, part.arguments, owner=f"optimizer {part.name}"))
+    arguments = {key: value for key, value in part.arguments.items() if key != "decay"}
+    return make(parameters, **parse_options(make, arguments, owner=f"optimizer {part.name}"))
+
+
+def decayed(part: Part, model: nn.Module) -> Parameters:
+    """Return what of a network learns, in groups where the recipe decays ``kernels`` alone.
+
+    ``{name: adamw, weight_decay: 0.03, decay: kernels}`` leaves out of the decay what timm does: vectors (biases, the
+    scales and shifts of norms) and what the network's ``no_weight_decay`` names. ``decay: all`` decays everything.
+
+    Args:
+        part: The recipe's optimizer.
+        model: The network itself, whose ``no_weight_decay`` is asked.
+
+    Raises:
+        PassbandError: when ``decay`` is neither of the two.
+    """
+    decay = part.arguments.get("decay", "all")
+    if decay not in ("all", "kernels"):
+        raise PassbandError(f"an optimizer's decay is all or kernels; got '{decay}'")
+    if decay == "all":
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    named: Callable[[], set[str]] = getattr(model, "no_weight_decay", set)
+    groups = param_groups_weight_decay(model, 1.0, no_weight_decay_list=named())
+    # A group without a decay of its own has the optimizer's.
+    return [group if group["weight_decay"] == 0 else {"params": group["params"]} for group in groups]
 
 
 def make_schedule(part: Part) -> Schedule:

@@ -30,7 +30,7 @@ from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
 from passband.train.early_stop import Watch, watch
 from passband.train.fit import Plan, cut_log, fit
-from passband.train.optim import make_optimizer, make_schedule
+from passband.train.optim import decayed, make_optimizer, make_schedule
 from passband.train.steps import make_scheme
 from passband.weights.learn import bake, learned_parameters
 from passband.weights.quantize import describe, masks
@@ -178,7 +178,8 @@ class _Training:
         self.watched = test.take(watched).batches(512, device=self.fabric.device) if watched < len(test) else self.test
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
-        learned: Any = [parameter for _, parameter in learned_parameters(self.model)]
+        learned_parameters(self.model)  # refuses a model of which nothing learns
+        learned: Any = decayed(recipe.optimizer, self.model.inner)
         if recipe.quantize is not None:
             learned = quantized.parameter_groups(self.model, recipe.quantize)
         ema = None if recipe.ema is None else ModelEmaV3(self.model, decay=recipe.ema.decay)

@@ -26,6 +26,7 @@ CHANNEL = """
     OutlookAttention.v  OutlookAttention.proj  HSMSSD.hz_proj  HSMSSD.out_proj
     XCA.*  davit.ChannelAttention.*  ChannelAttentionV2.*  CrossCovarianceAttn.*
     Gemma4GatedMlp.*  misc.MLP.*  CNBlock.block  PartitionAttentionLayer.mlp_layer  EncoderBlock.mlp
+    WaveMixer.rotation
 """
 """Layers along the channel axis. Attention between channels (XCiT, DaViT, EdgeNeXt) is channel as a whole."""
 
@@ -45,6 +46,7 @@ NEITHER = """
     mobilenetv3.MobileNetV3.classifier  InceptionAux.fc2  inception.InceptionAux.fc
     EfficientViM.weights*  EfficientViM.heads*  EfficientViMBlock.alpha  HSMSSD.D  ResBlock.ls*  Affine.*
     Scale.scale  StarReLU.*  LearnableAffineBlock.*  NormFreeBlock.skipinit_gain
+    SpartanBlock.*_scale
 """
 """Heads beside the classifier, and learned scales."""
 

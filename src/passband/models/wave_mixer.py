@@ -1,0 +1,120 @@
+"""SpaRTAN's wave-based channel mixer, and the perceptron that it is compared with."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from timm.layers import SqueezeExcite
+from torch import Tensor, nn
+
+from passband.models.spatial_mixers import Features, Layer, Norm, normed
+
+
+class WaveMixer(nn.Module):
+    """Mix channels as waves: superpose each with the strongest one, turn and scale pairs of them, refine, project.
+
+    With n = ratio·C: an amplitude and a phase of n channels each, both pointwise convolutions, are multiplied; the
+    product at the channel where the input is largest is added to all; each pair of neighboring channels is a complex
+    number that is multiplied by a learned one; a 3×3 convolution, squeeze and excitation and a pointwise convolution
+    follow. The complex weights are part of the 3×3 convolution's kernel wherever it sees both channels of a pair
+    (the maps meet in weight space), else they are applied in real arithmetic.
+
+    **Source**: spartan, equations 7 to 10 and figure 4; what is selected, the pairs of neighbors, the standard normal
+    beginning of the complex weights and the groups as in the released code. The index is that of the input's largest
+    channel, not of the largest wave, and only the first C waves can be selected. **Differs**: the paper's text has a
+    full convolution in stages 1 and 2 and a depthwise one in 3 and 4; its tables are those of the code's groups.
+
+    Args:
+        channels: C.
+        ratio: Of expansion; ratio·C is even.
+        groups: Of the 3×3 convolution, a divisor of ratio·C.
+        norm: Makes the normalization after it.
+        act: Makes its activation and the phase's.
+    """
+
+    def __init__(self, channels: int, ratio: int, *, groups: int, norm: Norm, act: Layer) -> None:
+        super().__init__()
+        width = channels * ratio
+        self.phase = nn.Conv2d(channels, width, 1)
+        self.phase_act = act()
+        self.amplitude = nn.Conv2d(channels, width, 1)
+        self.rotation = nn.Parameter(torch.randn(width // 2, 2))
+        self.refine = normed(width, width, 3, norm, act, padding=1, groups=groups)
+        self.attention = SqueezeExcite(width, rd_channels=channels // 4)
+        self.project = nn.Conv2d(width, channels, 1)
+
+    def forward(self, features: Features) -> Features:
+        """Return the mixed features."""
+        strongest = features.argmax(1, keepdim=True)
+        waves = self.amplitude(features) * self.phase_act(self.phase(features))
+        waves = waves + waves.gather(1, strongest)
+        conv = self.refine.conv
+        if conv.weight.shape[1] % 2:
+            refined = conv(modulated(waves, self.rotation))
+        else:
+            refined = conv._conv_forward(waves, modulated_kernel(conv.weight, self.rotation, conv.groups), None)
+        mixed: Tensor = self.project(self.attention(self.refine.act(self.refine.norm(refined))))
+        return mixed
+
+
+def modulated(
+    waves: Float[Tensor, "batch n height width"], rotation: Float[Tensor, "pairs 2"]
+) -> Float[Tensor, "batch n height width"]:
+    """Multiply each pair of neighboring channels, a real and an imaginary part, by a complex number.
+
+    Args:
+        waves: Channels 2k and 2k + 1 are the real and the imaginary part of wave k.
+        rotation: The real and the imaginary part of what it is multiplied by.
+
+    **Source**: spartan, equation 9.
+    """
+    real, imaginary = rotation.unbind(1)
+    straight = real.repeat_interleave(2)[:, None, None]
+    crossed = torch.stack((-imaginary, imaginary), 1).flatten()[:, None, None]
+    swapped = waves.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
+    return torch.addcmul(waves * straight, swapped, crossed)
+
+
+def modulated_kernel(
+    kernel: Float[Tensor, "out within height width"], rotation: Float[Tensor, "pairs 2"], groups: int
+) -> Float[Tensor, "out within height width"]:
+    """Return the kernel that does what ``modulated`` and then the given kernel do.
+
+    Args:
+        kernel: Of a convolution whose groups hold whole pairs.
+        rotation: Complex numbers, one for each pair of neighboring channels.
+        groups: Of the convolution.
+    """
+    real, imaginary = rotation.unbind(1)
+    # To each (real, imaginary) part of the product, what the (real, imaginary) part of the wave adds.
+    turn = torch.stack((torch.stack((real, -imaginary), 1), torch.stack((imaginary, real), 1)), 1)
+    turn = turn.unflatten(0, (groups, -1))
+    split = kernel.unflatten(1, (-1, 2)).unflatten(0, (groups, -1))
+    return torch.einsum("gopihw,gpij->gopjhw", split, turn.to(kernel)).flatten(2, 3).flatten(0, 1)
+
+
+class Perceptron(nn.Module):
+    """Mix channels by two pointwise convolutions with an activation between them.
+
+    **Source**: spartan, section IV-C1: a "vanilla MLP" and an MLP with a squeeze-and-excitation module, which stands
+    where the wave mixer's does and has its bottleneck.
+
+    Args:
+        channels: C.
+        ratio: Of expansion.
+        attention: Whether squeeze and excitation follows the activation.
+        act: Makes the activation.
+    """
+
+    def __init__(self, channels: int, ratio: int, *, attention: bool, act: Layer) -> None:
+        super().__init__()
+        width = channels * ratio
+        self.expand = nn.Conv2d(channels, width, 1)
+        self.act = act()
+        self.attention = SqueezeExcite(width, rd_channels=channels // 4) if attention else nn.Identity()
+        self.project = nn.Conv2d(width, channels, 1)
+
+    def forward(self, features: Features) -> Features:
+        """Return the mixed features."""
+        mixed: Tensor = self.project(self.attention(self.act(self.expand(features))))
+        return mixed
