@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 import passband.models  # noqa: F401  (registers them)
@@ -26,6 +27,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "small_mobilenetv2": {"width": 0.25},
     "small_efficientnet": {"width": 0.25, "depth": 0.5},
     "wide_resnet": {"depth": 10, "widen": 1, "dropout": 0.1},
+    "spartan_t": {"widths": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "stem_strides": (2, 1)},
+    "spartan_xt": {"widths": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "stem_strides": (1, 2), "channel": "mlp+se"},
+    "spartan_micro": {"widths": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "ratios": (2, 2, 2, 2), "convolution": "F"},
 }
 
 
@@ -35,7 +39,8 @@ LARGE = {name: SMALL[name] | {"stages": 4, "stem": "imagenet"} for name in ("sep
 STAGED = {**dict.fromkeys((*LARGE, "hfc_resnet32", "wide_resnet"), 3), "small_lenet": 2, "small_alexnet": 3,
           **dict.fromkeys(("small_vgg", "small_resnet18", "hfc_resnet50"), 5),
           **dict.fromkeys(("small_mobilenetv2", "small_efficientnet"), 5),
-          **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4)}  # fmt: skip
+          **dict.fromkeys((f"{name}-imagenet" for name in LARGE), 4),
+          **dict.fromkeys(("spartan_t", "spartan_xt", "spartan_micro"), 4)}  # fmt: skip
 """The networks of which timm can take features, and how many."""
 
 Made = tuple[str, dict[str, Any]]
@@ -102,7 +107,10 @@ def test_its_metadata_name_modules_that_exist(model: Any) -> None:
     cfg = model.pretrained_cfg
     assert model.get_submodule(cfg["classifier"]) is model.get_classifier()
     assert isinstance(model.get_submodule(cfg["first_conv"]), nn.Conv2d)
-    assert cfg["input_size"] == (3, 32, 32) and cfg["mean"] == (0.0, 0.0, 0.0) and cfg["std"] == (1.0, 1.0, 1.0)
+    plain = (3, 32, 32), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    imagenet = (3, 224, 224), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    expected = imagenet if cfg["architecture"] in ("spartan_t", "spartan_xt") else plain
+    assert (cfg["input_size"], cfg["mean"], cfg["std"]) == expected
 
 
 @pytest.mark.parametrize(("made", "stages"), STAGED.items(), indirect=["made"])

@@ -16,6 +16,8 @@ LIBRARIES = (
     {"name": "randaugment", "num_ops": 2, "magnitude": 12},
     {"name": "timm-randaugment"},
     {"name": "erasing", "chance": 0.5},
+    {"name": "erasing", "chance": 0.5, "fill": "mean"},
+    {"name": "resized-crop"},
 )
 
 
@@ -69,6 +71,33 @@ def test_erasing_puts_noise_of_the_given_color_into_one_rectangle() -> None:
     torch.testing.assert_close(pixels.std(0), torch.tensor([0.01, 0.02, 0.03]).double(), atol=2e-3, rtol=0)
 
 
+def test_erasing_puts_the_mean_color_where_it_is_asked_to() -> None:
+    black = torch.zeros(64, 32, 32, 3, dtype=torch.uint8)
+    options = {"name": "erasing", "chance": 1.0, "mean": (0.2, 0.4, 0.8)}
+    flat = applied({**options, "fill": "mean"}, black, seed=0)
+    erased = (flat > 0).any(-1)
+    assert 0 < erased.sum() < erased.numel()
+    assert torch.equal(flat[erased].unique(dim=0), torch.tensor([[51, 102, 204]], dtype=torch.uint8))
+    # A floating view of an image has the color exactly, so that a network that subtracts it sees 0.
+    exact = applied({**options, "fill": "mean"}, black.float(), seed=0)
+    assert torch.equal(exact[erased].unique(dim=0), torch.tensor([[0.2, 0.4, 0.8]]))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_a_resized_crop_is_a_window_of_the_image_each_by_itself(kind: torch.dtype) -> None:
+    # Pixels say where they are: after a linear resize they still do.
+    rows, columns = torch.meshgrid(torch.arange(48.0) * 5, torch.arange(48.0) * 5, indexing="ij")
+    images = torch.stack((rows, columns, rows * 0 + 7), -1).to(kind).expand(64, -1, -1, -1)
+    cut = applied({"name": "resized-crop", "scale": (0.25, 0.5)}, images, seed=0).float()
+    assert cut.shape == images.shape and cut[..., 2].eq(7).all()
+    # The slope between inner pixels (the border's are cut off) is the window's side over the image's.
+    height = (cut[:, 40, 24, 0] - cut[:, 8, 24, 0]) / 5 / 32
+    width = (cut[:, 24, 40, 1] - cut[:, 24, 8, 1]) / 5 / 32
+    assert (height * width).min() > 0.25 * 0.9 and (height * width).max() < 0.5 * 1.1
+    assert (width / height).min() > 0.75 * 0.9 and (width / height).max() < 4 / 3 * 1.1
+    assert len({(float(a), float(b)) for a, b in cut[:, 24, 24, :2]}) > 32
+
+
 def test_wrong_options_and_images_are_one_line() -> None:
     floats = photos().float()
     for call, words in (
@@ -77,6 +106,9 @@ def test_wrong_options_and_images_are_one_line() -> None:
         (lambda: applied({"name": "timm-randaugment", "policy": "rand-x9"}, photos(), 0), "no policy 'rand-x9'"),
         (lambda: applied({"name": "randaugment"}, floats, 0), "not on a view"),
         (lambda: applied({"name": "erasing", "chance": 2}, photos(), 0), "between 0 and 1"),
+        (lambda: applied({"name": "erasing", "fill": "meen"}, photos(), 0), "fill cannot be 'meen'"),
+        (lambda: applied({"name": "resized-crop", "scale": (0, 1)}, photos(), 0), "a scale within 0 and 1"),
+        (lambda: applied({"name": "resized-crop", "ratio": (2, 1)}, photos(), 0), "a ratio above 0"),
     ):
         with pytest.raises(PassbandError, match=words) as caught:
             call()

@@ -112,6 +112,7 @@ FILES = {
     "hfc_resnet32": "hfc_resnet",
     "small_mobilenetv2": "small_efficientnet",
     **{f"small_{name}": "plain_networks" for name in ("lenet", "alexnet", "vgg")},
+    **{f"spartan_{name}": "spartan" for name in ("t", "xt", "micro")},
 }
 """The files of networks that are not named as they are."""
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn, optim
 
 from passband.core.errors import PassbandError
 from passband.core.recipe import Part
-from passband.train.optim import OPTIMIZERS, make_optimizer
+from passband.train.optim import OPTIMIZERS, make_optimizer, make_schedule
 
 TORCHS: dict[str, type[optim.Optimizer]] = {
     "adam": optim.Adam,
@@ -67,3 +68,20 @@ def test_wrong_names_and_options_are_named() -> None:
         make_optimizer(Part(name="adagard"), [parameter()])
     with pytest.raises(PassbandError, match="optimizer rmsprop 'rho'"):
         make_optimizer(Part(name="rmsprop", rho=0.9), [parameter()])
+
+
+def test_a_cosine_begins_where_it_is_told_to_and_is_timms() -> None:
+    ours = make_schedule(Part(name="cosine", warmup=20, start=0.04, final=4e-4, prefix=False))
+    weights = optim.SGD([parameter()], lr=2.5e-3)
+    timms = CosineLRScheduler(weights, t_initial=300, lr_min=1e-6, warmup_t=20, warmup_lr_init=1e-4)
+    for epoch in range(300):
+        assert 2.5e-3 * ours(epoch, 300) == pytest.approx(timms._get_lr(epoch)[0], rel=1e-12)
+    # The figures of spartan's released code, one epoch late there.
+    assert 2.5e-3 * ours(20, 300) == pytest.approx(2.473e-3, abs=5e-7)
+
+
+def test_a_cosine_that_is_told_nothing_is_what_it_was() -> None:
+    plain = make_schedule(Part(name="cosine", warmup=2, final=0.1))
+    assert [plain(epoch, 6) for epoch in (0, 1, 2, 4, 6)] == pytest.approx([0, 0.5, 1, 0.55, 0.1])
+    told = make_schedule(Part(name="cosine", warmup=2, start=0.2))
+    assert [told(epoch, 6) for epoch in (0, 1, 2, 4, 6)] == pytest.approx([0.2, 0.6, 1, 0.5, 0])

@@ -130,6 +130,43 @@ def test_mixup_draws_by_the_steps_number_alone_and_leaves_the_worlds_randomness(
         steps.make_scheme(Part(name="mixup"), Part(name="fgsm"), {})
 
 
+def test_mixup_or_cutmix_is_always_exactly_one_of_both() -> None:
+    model, images, targets = Counting(), images_of(7).float(), torch.arange(7) % 5
+    step = steps.make_scheme(Part(name="mixup-or-cutmix", mixup="1/5", cutmix=1.0), None, {}).step
+    ways = []
+    for number in range(200):
+        state = torch.get_rng_state()
+        value, logits = step(model, images, targets, number)
+        assert torch.equal(torch.get_rng_state(), state)
+        mixed, other = model.seen.pop(), images.roll(1, 0)
+        cut = (mixed == images) | (mixed == other)
+        kept = (mixed == images).all(1).float().mean((1, 2))
+        share = float(((mixed - other) * (images - other)).sum() / (images - other).square().sum())
+        patched = bool(cut.all()) and bool((kept == kept[0]).all())
+        if patched:  # one patch for the batch, whose label weighs what is left
+            share = float(kept[0])
+        else:
+            torch.testing.assert_close(mixed, share * images + (1 - share) * other)
+        ways.append((patched, share))
+        chances, rows = logits.log_softmax(1), torch.arange(7)
+        by_hand = -(share * chances[rows, targets] + (1 - share) * chances[rows, targets.roll(1, 0)]).mean()
+        torch.testing.assert_close(value, by_hand)
+    patches = torch.tensor([share for patched, share in ways if patched])
+    shares = torch.tensor([share for patched, share in ways if not patched])
+    # Within four standard errors: a fair coin; Beta(1/5, 1/5), whose variance is 1/4 / 1.4.
+    assert abs(len(patches) - 100) < 4 * 50**0.5
+    assert abs(shares.mean() - 0.5) < 4 * (1 / 5.6 / len(shares)) ** 0.5 and abs(shares.var() - 1 / 5.6) < 0.04
+    assert step(model, images, targets, 3)[0] == step(model, images, targets, 3)[0]
+
+
+def test_mixup_or_cutmix_refuses_in_one_line() -> None:
+    with pytest.raises(PassbandError, match="mixup-or-cutmix mixes images as they are; leave attack null"):
+        steps.make_scheme(Part(name="mixup-or-cutmix"), Part(name="fgsm"), {})
+    for option in ("mixup", "cutmix"):
+        with pytest.raises(PassbandError, match=rf"takes a {option} \(its alpha\) above 0; got 0"):
+            steps.make_scheme(Part(name="mixup-or-cutmix", **{option: 0}), None, {})
+
+
 def test_mixup_trains(tmp_path, monkeypatch) -> None:
     whole = build.test_set
     monkeypatch.setattr(build, "test_set", lambda *arguments: whole(*arguments).take(20))

@@ -116,6 +116,8 @@ class Recipe(BaseModel):
             ``weight_decay`` of what a quantizer learns, ``progressive: [32, 5]`` to come down to the bits by steps.
         normalize: Mean and std inside the model; null measures them on the training images, ``"none"`` leaves
             pixels as they are.
+        augment: In order: ``crop``, ``flip``, ``resized-crop``, ``randaugment``, ``timm-randaugment``, ``erasing``
+            (``{name: erasing, fill: mean}`` puts the mean color in place of noise).
         learn: Which mixers learn.
         learn_options: Further arguments of ``weights.learn``: ``both``, ``attention``, ``roles``.
         attack: Trains on what this attack makes of each batch; null trains on plain images. ``{name: pgd, steps: 7}``
@@ -124,9 +126,17 @@ class Recipe(BaseModel):
         scheme: How it is learned from, where that is not the cross-entropy of the attack's images:
             ``{name: trades, beta: 6}``, or ``{name: free, replays: 8, eps: 8/255}``, whose epochs cost ``replays``
             times as much (give an eighth of them), or ``{name: mixed, how: cutmix, on: adversarial}``, mixtures of
-            attacked images, ``on: clean`` attacked mixtures; ``{name: mixup}`` mixes plain images.
+            attacked images, ``on: clean`` attacked mixtures; ``{name: mixup}`` mixes plain images,
+            ``{name: mixup-or-cutmix, mixup: 0.2, cutmix: 1}`` each batch in one of the two ways.
         early_stop: ``{drop: 0.2, steps: 5}`` ends the training when its PGD accuracy falls by more than 20 points
             within an epoch, as FGSM-RS is used with, and goes back to the epoch before.
+        optimizer: ``decay: kernels`` beside its own arguments decays no biases, norms and other vectors, nor what the
+            network says.
+        schedule: ``{name: cosine, warmup: 20, start: 0.04, final: 4.0e-4}``: epochs of a linear rise, and the factors
+            of the rate before it and at the end.
+        pieces: Cuts each batch into so many pieces, which the network sees one after the other (a batch of 2048 on a
+            device that holds 512): the step is that of the batch's mean loss, but batch statistics, the partners of a
+            mixture and other draws are each piece's own. Null sees it whole.
         ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved.
         precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.
         revision: Raised when a bug that changed weights was mended.
@@ -155,6 +165,7 @@ class Recipe(BaseModel):
     schedule: Part = _part("cosine")
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=128, ge=2)
+    pieces: int | None = Field(default=None, ge=2)
     ema: Average | None = None
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -169,6 +180,14 @@ class Recipe(BaseModel):
                     raise ValueError(f"task unshuffle has no classes to attack; leave {name} null")
             if self.data.shuffle_labels:
                 raise ValueError("task unshuffle reads no labels; leave data.shuffle_labels false")
+        return self
+
+    @model_validator(mode="after")
+    def _pieces_hold_two_images(self) -> Recipe:
+        if self.pieces is not None and self.batch < 2 * self.pieces:
+            raise ValueError(
+                f"a piece of a batch holds two images or more; {self.pieces} pieces of a batch of {self.batch} do not"
+            )
         return self
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,42 @@ def crop(*, pad: int = 4) -> Augmentation:
         return torch.from_numpy(windows[np.arange(count), down, channels * right]).reshape(images.shape)
 
     return cut
+
+
+@AUGMENTATIONS.register("resized-crop")
+def resized_crop(
+    *, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Augmentation:
+    """Return torchvision's RandomResizedCrop: a part of each image, bilinearly resized (antialiased) to the whole.
+
+    It cuts from the images as the set holds them, at the recipe's ``data.size``: of a photograph, its resized center.
+    What lies outside that center is never seen, and a small part is enlarged from the pixels held, not from the
+    photograph's own. Images held larger than the network's input would be cut here from that size to the input's; a
+    recipe would have to name both.
+
+    Args:
+        scale: Smallest and largest share of the image's area, in (0, 1].
+        ratio: Smallest and largest width over height, above 0.
+
+    Raises:
+        PassbandError: when an option is out of range.
+
+    **Source**: Szegedy et al., "Going deeper with convolutions", 2014; the defaults are everyone's for ImageNet.
+    """
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1 or len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise PassbandError(
+            f"augmentation resized-crop takes a scale within 0 and 1 and a ratio above 0, each the smallest and the "
+            f"largest; got {list(scale)} and {list(ratio)}"
+        )
+    from torchvision.transforms import v2
+
+    def resized(images: Tensor, generator: torch.Generator) -> Tensor:
+        cut = v2.RandomResizedCrop(images.shape[1:3], scale, ratio, v2.InterpolationMode.BILINEAR, antialias=True)
+        with _drawing_from(generator):
+            # A view of each image by itself: torchvision draws one window for all that it is given.
+            return torch.stack([cut(image).permute(1, 2, 0) for image in images.permute(0, 3, 1, 2)])
+
+    return resized
 
 
 @AUGMENTATIONS.register("flip")
@@ -140,27 +176,31 @@ def timm_randaugment(
 def erasing(
     *,
     chance: float = 0.25,
+    fill: Literal["noise", "mean"] = "noise",
     mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
     std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
 ) -> Augmentation:
-    """Return timm's random erasing: a rectangle of an image, 2% to 33% of it, becomes noise.
+    """Return timm's random erasing: a rectangle of an image, 2% to 33% of it, becomes noise or one color.
 
     Args:
         chance: How probable it is for an image.
-        mean: Of the noise in pixels, per channel.
+        fill: What stands there: ``"noise"``, or the ``"mean"`` color, which is 0 once a network has normalized by it.
+        mean: Of the noise in pixels, or the color, per channel.
         std: Of the noise in pixels, per channel, before it is clipped to [0, 1].
 
     Raises:
         PassbandError: when ``chance`` is no probability.
 
-    **Source**: Zhong et al., "Random erasing data augmentation", 2017; timm's mode ``pixel``.
+    **Source**: Zhong et al., "Random erasing data augmentation", 2017; timm's modes ``pixel``
+    and ``const``.
     **Differs**: images are not normalized yet, so that the noise is clipped to the pixels' range.
     """
     if not 0 <= chance <= 1:
         raise PassbandError(f"augmentation erasing takes a chance between 0 and 1; got {chance}")
     from timm.data.random_erasing import RandomErasing
 
-    eraser = RandomErasing(probability=chance, mode="pixel", device="cpu")
+    # A constant is 0 in timm, the mean once it is scaled and shifted below.
+    eraser = RandomErasing(probability=chance, mode="pixel" if fill == "noise" else "const", device="cpu")
     center, spread = torch.tensor(mean), torch.tensor(std)
 
     def erase(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from passband.core.errors import PassbandError
 from passband.core.spec import ImageSpec
+from passband.models import spartan_checkpoint
 from passband.models.file_source import PATTERN, from_file, metadata_of
 from passband.models.metadata import GIVE_IMAGES
 from passband.models.origin import Arguments, Origin, Size
@@ -56,6 +58,9 @@ def create(
         gives: What the network is to give; one that gives images has no classes, 0 in its spec.
         **arguments: Passed to the network's own constructor.
 
+    A checkpoint of SpaRTAN's released code, under a name that begins with ``spartan_``, brings the network's sizes and
+    ImageNet's mean and std with it; arguments that are given win.
+
     Returns:
         The classifier, in training mode as the network's factory left it.
 
@@ -69,6 +74,9 @@ def create(
         raise PassbandError(f"a classifier needs at least 2 classes; got {classes}")
     shape = (size, size) if isinstance(size, int) else size
     file = read_weights(Path(weights)) if weights is not None else None
+    if file is not None and name.startswith("spartan_") and spartan_checkpoint.is_released(file.tensors):
+        arguments = spartan_checkpoint.sizes(file.tensors, str(file.path)) | arguments
+        file = _of_the_released_code(file)
     if file is not None and classes is None:
         classes = _classes_in(name, file)
     origin = _find(name, classes, channels, shape, pretrained, arguments)
@@ -167,7 +175,14 @@ def _with_metadata(origin: Origin, file: WeightsFile) -> Origin:
     origin = replace(origin, plain=False, class_names=file.class_names or origin.class_names)
     if file.mean is None or file.std is None:
         return origin
-    return replace(origin, mean=file.mean, std=file.std, source="the weights file's metadata")
+    return replace(origin, mean=file.mean, std=file.std, source=file.source)
+
+
+def _of_the_released_code(file: WeightsFile) -> WeightsFile:
+    """Return a released SpaRTAN as our network has it; its code normalizes by ImageNet's mean and std."""
+    tensors = spartan_checkpoint.to_ours(file.tensors, str(file.path))
+    source = "SpaRTAN's released code, which normalizes by ImageNet's"
+    return replace(file, tensors=tensors, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, source=source)
 
 
 def _normalization(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from passband.core.errors import PassbandError, unknown
 from passband.models.headed import HeadedNetwork
 from passband.models.metadata import own_cfg
-from passband.models.spatial_mixers import ConvolutionMixer, Features, Layer, Norm, SpatialMixer, normed
+from passband.models.spartan_inference import folded_block
+from passband.models.spatial_mixers import GELU, ConvolutionMixer, Features, Layer, Norm, SpatialMixer, normed
 from passband.models.wave_mixer import Perceptron, WaveMixer
 
 Activation = Literal["gelu", "silu"]
@@ -29,7 +30,7 @@ Groups = Literal["code", "paper"]
 CONVOLUTIONS = {"H": "FFDD", "F": "FFFF", "D": "DDDD"}
 """Table VIII's types as one letter for each stage: full or depthwise."""
 
-_ACTIVATIONS: dict[str, Layer] = {"gelu": nn.GELU, "silu": nn.SiLU}
+_ACTIVATIONS: dict[str, Layer] = {"gelu": GELU, "silu": nn.SiLU}
 _NORMS: dict[str, Norm] = {
     "batch": partial(nn.BatchNorm2d, eps=1e-6),
     # The released code's layer norm: over channels and positions, scaled and shifted channel by channel.
@@ -80,6 +81,10 @@ class SpartanBlock(nn.Module):
         features = features + self.drop_path(self.spatial_scale * self.spatial(self.spatial_norm(features)))
         output: Tensor = features + self.drop_path(self.channel_scale * self.channel(self.channel_norm(features)))
         return output
+
+    def inference_form(self) -> tuple[nn.Module, Mapping[str, int]] | None:
+        """Return what :func:`~passband.models.spartan_inference.folded_block` makes of the block."""
+        return folded_block(self) if type(self) is SpartanBlock else None
 
 
 class Spartan(HeadedNetwork):
@@ -253,7 +258,7 @@ def _entry(name: str, **sizes: Any) -> Callable[..., nn.Module]:
     """
 
     def build(pretrained: bool = False, **arguments: Any) -> nn.Module:
-        made: nn.Module = build_model_with_cfg(Spartan, name, pretrained, feature_cfg=_FEATURES, **(sizes | arguments))
+        made: nn.Module = build_model_with_cfg(Spartan, name, pretrained, feature_cfg=dict(_FEATURES), **(sizes | arguments))
         return made
 
     own = list(inspect.signature(Spartan).parameters.values())

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
 from passband.core.store import write_atomic
+from passband.models import spartan_checkpoint
+from passband.models.spartan import Spartan
 from passband.models.wrap import Classifier
 
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -32,6 +34,7 @@ class WeightsFile:
         mean: Per channel, of pixels in [0, 1], when the file's metadata has it.
         std: As ``mean``.
         class_names: When the file's metadata has them, else empty.
+        source: Where mean and std came from, for people.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class WeightsFile:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] = ()
+    source: str = "the weights file's metadata"
 
 
 def read_weights(path: Path) -> WeightsFile:
@@ -113,7 +117,7 @@ def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
     """Load weights into a network, all of them or none.
 
     A prefix that every name carries (``module.``, ``model.``, ``inner.``, ``_orig_mod.``) is dropped. A
-    classifier's weights are those of its inner network.
+    classifier's weights are those of its inner network. SpaRTAN takes the names of its released code too.
 
     Raises:
         PassbandError: as ``read_weights``, when names or shapes differ, or when a value is not finite.
@@ -123,6 +127,8 @@ def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
     source = str(file.path)
     own = inner.state_dict()
     tensors = _without_prefix(file.tensors, own)
+    if isinstance(inner, Spartan) and spartan_checkpoint.is_released(tensors):
+        tensors = spartan_checkpoint.to_ours(tensors, source)
     # Checkpoints from before PyTorch 0.4.1 have no such counters, and only momentum-free norms read them.
     counter = "num_batches_tracked"
     norms = [name.removesuffix("running_var") for name in tensors if name.endswith("running_var")]

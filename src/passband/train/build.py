@@ -20,6 +20,7 @@ from passband.models.create import create
 from passband.models.wrap import Classifier
 from passband.tasks import TASKS
 from passband.train import quantized
+from passband.train.optim import Parameters, decayed
 from passband.weights.banks import draw_filters
 from passband.weights.learn import LearnReport, learn
 from passband.weights.separate import separate
@@ -121,3 +122,17 @@ def trainable_model(recipe: Recipe, spec: ImageSpec) -> tuple[Classifier, LearnR
     model = bare_model(recipe, spec)
     options = recipe.learn_options or {}
     return model, learn(model, recipe.learn, **parse_options(learn, options, owner="learn_options"))
+
+
+def learned(recipe: Recipe, model: Classifier) -> Parameters:
+    """Return what the recipe's optimizer moves: all that learns, or groups of it.
+
+    Raises:
+        PassbandError: for an unknown ``decay``, or one that makes groups beside ``quantize``, which makes its own.
+    """
+    whole = decayed(recipe.optimizer, model.inner)
+    if recipe.quantize is None:
+        return whole
+    if recipe.optimizer.arguments.get("decay", "all") != "all":
+        raise PassbandError("optimizer.decay=kernels and quantize each group the parameters; leave one of them out")
+    return quantized.parameter_groups(model, recipe.quantize)

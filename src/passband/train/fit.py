@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from passband.core.errors import PassbandError
 from passband.core.progress import track
@@ -20,6 +21,7 @@ from passband.data.augment import TrainBatches
 from passband.train.checkpoint import Position, State
 from passband.train.interrupt import deferred
 from passband.train.optim import Schedule
+from passband.train.pieces import cut
 from passband.train.steps import Step
 
 LOG_EVERY = 50
@@ -42,6 +44,7 @@ class Plan:
         log: Where a line goes every ``LOG_EVERY`` steps and at each epoch's end.
         description: What the progress bar says.
         replays: Steps in a row that learn from the same batch; each counts as a step of the epoch.
+        pieces: How many pieces a batch is cut into, one after the other on the device.
         save_seconds: Seconds between two saves within an epoch.
     """
 
@@ -55,6 +58,7 @@ class Plan:
     log: Path
     description: str
     replays: int = 1
+    pieces: int = 1
     save_seconds: float = 60.0
 
 
@@ -75,16 +79,11 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
             number = at.epoch * steps + at.step
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * plan.schedule(number / steps, plan.epochs)
-            images, targets = images.to(fabric.device), targets.to(fabric.device)
             model.train()
-            loss, outputs = plan.step(model, images, targets, number)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
+            _learn(fabric, model, optimizer, at, plan, images.to(fabric.device), targets.to(fabric.device), number)
             optimizer.step()
             if state.ema is not None:
                 state.ema.update(state.model)
-            _count(at, loss, len(targets))
-            at.score_sum += float(plan.score(outputs.detach(), images, targets).sum())
             at.step, at.seconds = at.step + 1, time.monotonic() - began
             if at.step == steps:
                 _line(plan.log, at, optimizer.param_groups[0]["lr"], plan.evaluate(state.evaluated))
@@ -101,6 +100,20 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
                 plan.save()
                 saved = time.monotonic()
             interrupt.check()
+
+
+def _learn(
+    fabric: Fabric, model: nn.Module, optimizer: Optimizer, at: Position, plan: Plan, images: Tensor, targets: Tensor,
+    number: int,
+) -> None:  # fmt: skip
+    """Gather the gradient of a batch's mean loss, piece by piece; each piece draws by a number of its own."""
+    for index, (part, classes) in enumerate(cut(images, targets, plan.pieces)):
+        loss, outputs = plan.step(model, part, classes, number * plan.pieces + index)
+        if not index:
+            optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss if len(part) == len(images) else loss * (len(part) / len(images)))
+        _count(at, loss, len(part))
+        at.score_sum += float(plan.score(outputs.detach(), part, classes).sum())
 
 
 def _stream(batches: TrainBatches, state: State, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:

@@ -112,11 +112,24 @@ def constant(epoch: float, epochs: int) -> float:
 
 
 @SCHEDULES.register("cosine")
-def cosine(epoch: float, epochs: int, *, warmup: float = 0.0, final: float = 0.0) -> float:
-    """Rise linearly for ``warmup`` epochs, then fall along half a cosine to ``final`` (a factor)."""
+def cosine(
+    epoch: float,
+    epochs: int,
+    *,
+    warmup: float = 0.0,
+    start: float = 0.0,
+    final: float = 0.0,
+    prefix: bool = True,
+) -> float:
+    """Rise linearly from ``start`` for ``warmup`` epochs, then fall along half a cosine to ``final`` (both factors).
+
+    The cosine begins where the warm-up ends; without ``prefix``, as timm has it by default, it begins with the training
+    and the warm-up stands in the place of its first epochs.
+    """
     if epoch < warmup:
-        return epoch / warmup
-    done = (epoch - warmup) / max(epochs - warmup, 1e-12)
+        return start + (1 - start) * epoch / warmup
+    before = warmup if prefix else 0.0
+    done = (epoch - before) / max(epochs - before, 1e-12)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 

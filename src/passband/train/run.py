@@ -30,7 +30,7 @@ from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
 from passband.train.early_stop import Watch, watch
 from passband.train.fit import Plan, cut_log, fit
-from passband.train.optim import decayed, make_optimizer, make_schedule
+from passband.train.optim import make_optimizer, make_schedule
 from passband.train.steps import make_scheme
 from passband.weights.learn import bake, learned_parameters
 from passband.weights.quantize import describe, masks
@@ -179,9 +179,7 @@ class _Training:
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
         learned_parameters(self.model)  # refuses a model of which nothing learns
-        learned: Any = decayed(recipe.optimizer, self.model.inner)
-        if recipe.quantize is not None:
-            learned = quantized.parameter_groups(self.model, recipe.quantize)
+        learned = build.learned(recipe, self.model)
         ema = None if recipe.ema is None else ModelEmaV3(self.model, decay=recipe.ema.decay)
         self.state = State(self.model, make_optimizer(recipe.optimizer, learned), ema)
         self.watch: Watch | None = None
@@ -197,23 +195,26 @@ class _Training:
         if checkpoint.exists():
             self.state.load(checkpoint, self.digest)
         cut_log(self.folder / "log.csv", self.state.position.log_bytes, self.task.score)
-        scheme = make_scheme(self.recipe.scheme, self.recipe.attack, self.state.memory, self.task)
+        recipe, pieces = self.recipe, self.recipe.pieces or 1
+        scheme = make_scheme(recipe.scheme, recipe.attack, self.state.memory, self.task, recipe.pieces)
         step = scheme.step
-        if self.recipe.quantize is not None:
-            step = quantized.staged(step, self.recipe.quantize, len(self.batches) * scheme.replays, self.recipe.epochs)
-        stop = self.recipe.early_stop
+        if recipe.quantize is not None:
+            steps = len(self.batches) * scheme.replays * pieces
+            step = quantized.staged(step, recipe.quantize, steps, recipe.epochs)
+        stop = recipe.early_stop
         self.watch = None if stop is None else watch(stop, scheme.attack, *self._first_batch())
         plan = Plan(
-            epochs=self.recipe.epochs,
+            epochs=recipe.epochs,
             step=step,
             score=self.task.scores,
-            schedule=make_schedule(self.recipe.schedule),
+            schedule=make_schedule(recipe.schedule),
             evaluate=lambda model: float(self.task.measure(model, self.watched).float().mean()),
             save=lambda: self.state.save(checkpoint, self.digest),
             end_epoch=self._end_epoch,
             log=self.folder / "log.csv",
-            description=f"train {self.recipe.model.name}, learn {self.recipe.learn}, seed {self.recipe.seed}",
+            description=f"train {recipe.model.name}, learn {recipe.learn}, seed {recipe.seed}",
             replays=scheme.replays,
+            pieces=pieces,
             save_seconds=self.compute.checkpoint_seconds,
         )
         fit(self.fabric, self.state, self.batches, plan)

@@ -22,7 +22,8 @@ from passband.tasks import CLASSIFICATION, Task
 from passband.train.mixing import How, Mixing, On, walk_of
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""Model, images, targets and the step's number to the loss and what the model gave."""
+"""Model, images, targets and the step's number (a piece's, where batches are cut) to the loss and what the model gave.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Scheme:
         step: One batch to one loss.
         attack: What it trains against; None for plain images.
         replays: How many steps in a row learn from the same batch.
+        whole: Whether a step needs the batch whole, not cut into pieces.
     """
 
     step: Step
     attack: Attack | None = None
     replays: int = 1
+    whole: bool = False
 
 
 SCHEMES: Registry[Callable[..., Scheme]] = Registry("scheme")
@@ -119,23 +122,67 @@ def mixup(attack: Attack | None, memory: dict[str, Any], *, alpha: float = 0.5) 
     Raises:
         PassbandError: when an attack is given, or ``alpha`` is not positive.
     """
-    if attack is not None:
-        raise PassbandError("scheme mixup mixes images as they are; leave attack null")
-    if not alpha > 0:
-        raise PassbandError(f"scheme mixup takes an alpha above 0; got {alpha:g}")
+    _check_mixture("mixup", attack, alpha=alpha)
     from torchvision.transforms import v2
+
+    return Scheme(_mixing(lambda classes: v2.MixUp(alpha=alpha, num_classes=classes)))
+
+
+@SCHEMES.register("mixup-or-cutmix")
+def mixup_or_cutmix(
+    attack: Attack | None, memory: dict[str, Any], *, mixup: float = 0.2, cutmix: float = 1.0
+) -> Scheme:
+    """Learn from mixtures made in one of two ways, mixup or CutMix, drawn for each batch, each with a chance of 1/2.
+
+    torchvision's MixUp and CutMix: each image meets the one before it in the batch, with one share or one patch per
+    batch, and the cross-entropy is that with the mixed label. No batch is left as it is. The accuracy that the log
+    counts is that of the mixtures against the label of the first image.
+
+    **Source**: spartan, section IV-A1; that it is always one of both, and how often which, as in its released code.
+
+    Args:
+        attack: Must be None.
+        memory: Nothing is kept.
+        mixup: Alpha of the Beta distribution of mixup's shares, above 0.
+        cutmix: Alpha of the Beta distribution of a patch's area, above 0.
+
+    Raises:
+        PassbandError: when an attack is given, or an alpha is not positive.
+    """
+    _check_mixture("mixup-or-cutmix", attack, mixup=mixup, cutmix=cutmix)
+    from torchvision.transforms import v2
+
+    def either(classes: int) -> nn.Module:
+        ways = (v2.MixUp(alpha=mixup, num_classes=classes), v2.CutMix(alpha=cutmix, num_classes=classes))
+        chosen: nn.Module = v2.RandomChoice(ways)
+        return chosen
+
+    return Scheme(_mixing(either))
+
+
+def _check_mixture(name: str, attack: Attack | None, **alphas: float) -> None:
+    if attack is not None:
+        raise PassbandError(f"scheme {name} mixes images as they are; leave attack null")
+    for option, alpha in alphas.items():
+        if not alpha > 0:
+            what = "an alpha" if option == "alpha" else f"a {option} (its alpha)"
+            raise PassbandError(f"scheme {name} takes {what} above 0; got {alpha:g}")
+
+
+def _mixing(make: Callable[[int], nn.Module]) -> Step:
+    """Return the step that learns from torchvision's mixtures; ``make`` is asked with the number of classes."""
 
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
         spec: Any = model.spec
-        mix = v2.MixUp(alpha=alpha, num_classes=spec.classes)
-        # The share depends on the step alone, as every other draw does; the pairs on the recipe's seed.
+        mix = make(spec.classes)
+        # What is mixed how depends on the step alone, as every other draw does; the pairs on the recipe's seed.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(number)
             mixed, shares = mix(images, targets)
         logits = model(mixed)
         return functional.cross_entropy(logits, shares), logits
 
-    return Scheme(step)
+    return step
 
 
 @SCHEMES.register("mixed")
@@ -224,11 +271,15 @@ def free(attack: Attack | None, memory: dict[str, Any], *, replays: int = 8, eps
         change.register_hook(move)
         return plain(model, (images + change).clamp(0, 1), targets, number)
 
-    return Scheme(step, FGSM(eps=eps), replays)
+    return Scheme(step, FGSM(eps=eps), replays, whole=True)
 
 
 def make_scheme(
-    scheme: Part | None, attack: Part | None, memory: dict[str, Any], task: Task = CLASSIFICATION
+    scheme: Part | None,
+    attack: Part | None,
+    memory: dict[str, Any],
+    task: Task = CLASSIFICATION,
+    pieces: int | None = None,
 ) -> Scheme:
     """Make what a recipe's ``scheme`` and ``attack`` name; without a scheme, cross-entropy on the attack's images.
 
@@ -237,9 +288,10 @@ def make_scheme(
         attack: The recipe's, or None.
         memory: What the scheme keeps from step to step; part of the checkpoint.
         task: Another than classification has neither scheme nor attack; a recipe refuses them.
+        pieces: The recipe's, or None.
 
     Raises:
-        PassbandError: for an unknown scheme, attack or argument.
+        PassbandError: for an unknown scheme, attack or argument, or a scheme that cannot learn piece by piece.
     """
     if task is not CLASSIFICATION:
         return Scheme(learning(task))
@@ -249,7 +301,10 @@ def make_scheme(
     if scheme is None:
         return Scheme(plain if made is None else adversarial(made), made)
     build = SCHEMES[scheme.name]
-    return build(made, memory, **parse_options(build, scheme.arguments, owner=f"scheme {scheme.name}"))
+    chosen = build(made, memory, **parse_options(build, scheme.arguments, owner=f"scheme {scheme.name}"))
+    if chosen.whole and pieces is not None:
+        raise PassbandError(f"scheme {scheme.name} keeps something for each image of a batch; leave pieces null")
+    return chosen
 
 
 def _seeded(attack: Any, number: int) -> Any:
