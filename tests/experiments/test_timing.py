@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from passband.core import rounds
 from passband.core.compute import Compute
 from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
@@ -47,7 +48,7 @@ def test_every_variant_runs_once_a_round_in_changing_order() -> None:
 
 def test_the_first_round_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0, 200.0, 201.0, 300.0, 302.0])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: next(clock))
     assert timing.interleaved({"a": lambda: None}, rounds=2) == {"a": [1.0, 2.0]}
 
 

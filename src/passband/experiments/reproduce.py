@@ -108,6 +108,6 @@ def _judge(
             verdict = judge(claim, [row for row, _ in found], lab.scale, draws)
             if verdict.verdict == "not measured" and len(known) == len(found):
                 continue  # It speaks of a case that this scale does not have.
-            place = verdict.place if len(sets) == 1 and data is None else f"{verdict.place}, on {data}"
+            place = verdict.place if data is None else f"{verdict.place}, on {data}"
             judged.append(verdict.model_copy(update={"place": place}))
     return judged

@@ -1,29 +1,29 @@
-"""How long a training step takes, and the layers in it: variants in turns, so that a busy machine slows all alike."""
+"""How long a training step, its layers and a forward pass take: in turns, so that a busy machine slows all alike."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
+import timm
 import torch
 from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
+from passband.core.rounds import interleaved as interleaved
 from passband.core.spec import ImageSpec
+from passband.models.fast import fast
 from passband.models.layers import SeparableConv2d
 from passband.models.wrap import Classifier
+from passband.probes.cost import wait as wait
 from passband.sweeps.lab import Lab
 from passband.tasks import TASKS
 from passband.train.build import trainable_model
@@ -65,6 +65,43 @@ def step_rounds(recipes: Mapping[str, Recipe], lab: Lab, rounds: int = 7) -> dic
     return lab.kept("steps", identity, make)
 
 
+def forward_rounds(
+    networks: Mapping[str, Mapping[str, Any]], lab: Lab, *, size: int, batch: int, rounds: int = 7
+) -> dict[str, list[float]]:
+    """Return the seconds that each network takes for a batch of random images, round by round.
+
+    In float32, channels last, batch norms not folded. Kept as :func:`step_seconds` is.
+
+    Args:
+        networks: A name in timm's registry and its arguments, by name.
+        lab: Where it is measured and kept.
+        size: Side of the images in pixels.
+        batch: Images.
+        rounds: How often each is timed, 1 or more.
+    """
+    known = {name: dict(network) for name, network in networks.items()}
+    identity = {"networks": known, "size": size, "batch": batch, "rounds": rounds, "code": _code()}
+
+    def make() -> dict[str, list[float]]:
+        images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(lab.device)
+        return interleaved({name: _forward(network, images) for name, network in known.items()}, rounds)
+
+    return lab.kept("forwards", identity, make)
+
+
+def _forward(network: dict[str, Any], images: Tensor) -> Callable[[], None]:
+    with torch.random.fork_rng():
+        model = timm.create_model(network["name"], **{name: one for name, one in network.items() if name != "name"})
+    quick = fast(model.to(images.device), images[:2], folding=False).module
+
+    @torch.no_grad()
+    def run() -> None:
+        quick(images)
+        wait(str(images.device))
+
+    return run
+
+
 @cache
 def _code() -> str:
     """Hash the code whose time is taken: the networks and what is frozen in them."""
@@ -76,39 +113,6 @@ def _code() -> str:
 def _same_step(recipe: Recipe) -> str:
     """Return what recipes share whose steps are the same work: a digest without seed and epochs."""
     return recipe.model_copy(update={"seed": 0, "epochs": 1}).digest("")
-
-
-def interleaved(
-    variants: Mapping[str, Callable[[], object]], rounds: int, seed: int = 0, budget: float = math.inf
-) -> dict[str, list[float]]:
-    """Time every variant once a round, in an order drawn anew each round, after one round that is not counted.
-
-    Args:
-        variants: What is run, by name.
-        rounds: How many are counted, 1 or more.
-        seed: Of the orders.
-        budget: Seconds after which no round begins; a first round that used them up is counted.
-
-    Returns:
-        Seconds by variant, one number a round.
-
-    Raises:
-        PassbandError: when there is no round.
-    """
-    if rounds < 1:
-        raise PassbandError(f"times are taken in 1 round or more; got {rounds}")
-    order, chance = list(variants), random.Random(seed)
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    began = time.monotonic()
-    for count in range(rounds + 1):
-        if count and time.monotonic() - began > budget:
-            break
-        chance.shuffle(order)
-        for name in order:
-            begin = time.perf_counter()
-            variants[name]()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: values[1:] or values for name, values in seconds.items()}
 
 
 def training_step(recipe: Recipe, device: str) -> Callable[[], None]:
@@ -167,12 +171,6 @@ def random_batch(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
     images = torch.rand(recipe.batch, 3, recipe.data.size, recipe.data.size, generator=generator)
     targets = torch.randint(CLASSES.get(recipe.data.name, 10), (recipe.batch,), generator=generator)
     return images.to(device).to(memory_format=torch.channels_last), targets.to(device)
-
-
-def wait(device: str) -> None:
-    """Wait until a GPU has done what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 Kind = Literal["spatial", "channel", "composed"]

@@ -11,3 +11,6 @@ Probe = Callable[..., tuple[Result, ...]]
 """``probe(model, batches, *, options) -> results``; leaves the model as it found it."""
 
 PROBES: Registry[Probe] = Registry("probe")
+
+TIMED: set[str] = set()
+"""Probes that take times: their answers belong to the hardware and its threads too."""

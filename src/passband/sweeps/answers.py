@@ -25,6 +25,7 @@ from passband.data.dataset import Batches
 from passband.models.state import uses_batch_statistics
 from passband.models.wrap import Classifier
 from passband.probes import PROBES
+from passband.probes.registry import TIMED
 from passband.sweeps.resolve import Subject
 from passband.train.device import hardware_class
 
@@ -64,6 +65,8 @@ def measure(
         "device": batches.device.type, "version": versions()["passband"],
         "batch": batches.size if exemption else None,
     }  # fmt: skip
+    if probe in TIMED:
+        identity |= {"hardware": hardware_class(batches.device.type), "threads": torch.get_num_threads()}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     kept = folder / key
     with lock(kept):

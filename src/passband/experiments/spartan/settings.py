@@ -89,7 +89,7 @@ def _paper() -> dict[str, Any]:
         ],
         "scheme": {"name": "mixup-or-cutmix", "mixup": 0.2, "cutmix": 1.0},
         "optimizer": {"name": "adamw", "lr": 2.5e-3, "weight_decay": 0.03, "decay": "kernels"},
-        "schedule": {"name": "cosine", "warmup": 20.0, "start": 0.04, "final": 4e-4},
+        "schedule": {"name": "cosine", "warmup": 20.0, "start": 0.04, "final": 4e-4, "prefix": False},
         "epochs": 300,
         "batch": 2048,
         "pieces": 4,
