@@ -23,7 +23,7 @@ from passband.data.dataset import Batches
 from passband.models.wrap import Classifier
 from passband.sweeps.answers import measure
 from passband.sweeps.resolve import Subject, images_for
-from passband.train.build import batches, training_set
+from passband.train.build import bare_model, batches, training_set
 from passband.train.device import hardware_class, torch_device
 from passband.train.run import Run, load
 from passband.train.run import train as train_run
@@ -185,6 +185,16 @@ class Lab:
         plain = self.subject(run)
         done = edit(plain.model)
         return Subject.of(f"{plain.name}, {done}", plain.model)
+
+    def untrained(self, run: Run) -> Subject:
+        """Make a run's model as its training found it: the control for what the architecture alone does."""
+
+        def begun(model: Classifier) -> str:
+            with torch.random.fork_rng():
+                model.inner.load_state_dict(bare_model(run.recipe, model.spec).inner.state_dict())
+            return "untrained"
+
+        return self.edited(run, begun)
 
     def images(self, asked: Subject, run: Run, split: Split = "test", limit: int | None = None) -> Batches:
         """Return the images of the run's own data set, as many as the limit allows; None is the laboratory's own."""

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column
@@ -33,7 +32,6 @@ from passband.models.spatial_mixers import SpatialMixer
 from passband.models.wrap import Classifier
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import Subject
-from passband.train.build import bare_model
 from passband.train.run import Run
 
 SPARTAN, CHANNELS, UNTRAINED = "SpaRTAN", "SpaRTAN, channels", "SpaRTAN, untrained"
@@ -64,7 +62,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], model=model, **fields))
     row: dict[str, Cell] = {"parameters": run.metrics["parameters"], "learned": run.recipe.learn, "run": run.digest}
     if name == UNTRAINED:
-        samples = _branches(lab.edited(run, lambda model: _untrained(model, run)), run, lab)
+        samples = _branches(lab.untrained(run), run, lab)
         return Measured(row | {"learned": "nothing"} | _means(samples), samples=samples)
     subject = lab.subject(run)
     verdicts = _bands(subject, run, lab) | _attacked(run, lab)
@@ -115,12 +113,6 @@ def _branches(asked: Subject, run: Run, lab: Lab) -> dict[str, np.ndarray]:
         found = lab.ask(asked, run, "activation-spectrum", {"layers": layers})["activation_spectrum.centroid"]
         samples[f"{branch} branch"] = np.mean([finite(scores) for scores in found.arrays["centroid"]], axis=0)
     return samples | {APART: samples["high branch"] - samples["low branch"]}
-
-
-def _untrained(model: Classifier, run: Run) -> str:
-    with torch.random.fork_rng():
-        model.inner.load_state_dict(bare_model(run.recipe, model.spec).inner.state_dict())
-    return "untrained"
 
 
 def _without(branch: str) -> Callable[[Classifier], str]:

@@ -63,7 +63,6 @@ from passband.sweeps.answers import measure as asked
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import Subject
 from passband.tasks.classification import predict, untouched
-from passband.train.build import bare_model
 from passband.train.run import Run
 
 SPARTAN, UNTRAINED = "SpaRTAN", "SpaRTAN, untrained"
@@ -113,7 +112,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     name = case["case"]
     model = peers(lab.scale)[name] if name in PEERS else None
     run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], model=model))
-    subject = lab.edited(run, lambda model: _forget(model, run)) if name == UNTRAINED else lab.subject(run)
+    subject = lab.untrained(run) if name == UNTRAINED else lab.subject(run)
     camera = Camera(subject, run, lab, pictures.groups)
     single = pictures.single
     own, answers = camera.maps(single.images, single.kinds)
@@ -208,13 +207,6 @@ def finer_stage(model: Classifier, scale: Scale) -> str:
     stages: Any = model.inner.feature_info
     name: str = [one["module"] for one in stages if one["reduction"] <= COARSEST[scale]][-1]
     return name
-
-
-def _forget(model: Classifier, run: Run) -> str:
-    """Put the weights back that the training began with."""
-    with torch.random.fork_rng():
-        model.inner.load_state_dict(bare_model(run.recipe, model.spec).inner.state_dict())
-    return "untrained"
 
 
 def _scores(single: ObjectViews, own: Tensor, hidden: Tensor, absent: Tensor, places: int) -> dict[str, np.ndarray]:

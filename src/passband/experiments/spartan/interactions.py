@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from passband.core.claims import Claim, Rows
 from passband.core.results import Cell, Column, Result
@@ -31,12 +30,9 @@ from passband.core.scale import Scale
 from passband.experiments.curves import across
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.spartan.settings import SEEDS, SETS, peers, training
-from passband.models.wrap import Classifier
 from passband.probes.interaction_players import MIDDLE, RATIOS
 from passband.probes.interaction_strength import corrected, middle_share, relative
 from passband.sweeps.lab import Lab
-from passband.train.build import bare_model
-from passband.train.run import Run
 
 SPARTAN, UNTRAINED = "SpaRTAN", "SpaRTAN, untrained"
 PEERS = ("ResNet", "MobileNetV2", "ConvNeXt")
@@ -68,7 +64,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     name = case["case"]
     model = peers(lab.scale)[name] if name in PEERS else None
     run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], model=model))
-    asked = lab.edited(run, lambda model: _untrained(model, run)) if name == UNTRAINED else lab.subject(run)
+    asked = lab.untrained(run) if name == UNTRAINED else lab.subject(run)
     found = lab.ask(asked, run, "interactions", OPTIONS[lab.scale] | {"grid": GRIDS[lab.scale]})
     curve = found["interactions.strength"]
     samples = {
@@ -82,12 +78,6 @@ def measure(case: Case, lab: Lab) -> Measured:
     for key in READINGS:
         row |= _shown(key, strengths(row, key), GRIDS[lab.scale])
     return Measured(row, (curve.model_copy(update={"title": f"{curve.title}: {name}"}),), samples=samples)
-
-
-def _untrained(model: Classifier, run: Run) -> str:
-    with torch.random.fork_rng():
-        model.inner.load_state_dict(bare_model(run.recipe, model.spec).inner.state_dict())
-    return "untrained"
 
 
 def column(of: str, ratio: float) -> str:
