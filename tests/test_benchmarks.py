@@ -28,6 +28,10 @@ def test_the_composed_network_and_its_two_convolutions_agree(benchmarks: None) -
     assert 0 <= importlib.import_module("benchmarks.separable").assert_agreement(images, labels) < 1e-9
 
 
+def test_spartan_and_its_reference_agree(benchmarks: None) -> None:
+    assert 0 < importlib.import_module("benchmarks.spartan").assert_agreement(pixels=33) < 1e-9
+
+
 def test_the_split_is_that_of_the_loop_over_images(benchmarks: None) -> None:
     module = importlib.import_module("benchmarks.bands")
     images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)

@@ -212,6 +212,7 @@ def export(
     mean: Annotated[str | None, typer.Option(help="Per channel, of pixels in [0, 1]: 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
     size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
+    folded: Annotated[bool, typer.Option("--folded", help="Fold batch norms and what else is fixed before.")] = False,
 ) -> int:
     """Write a model as ONNX, images in [0, 1] in and logits out, and hold onnxruntime's answers against its own."""
     from passband.cli import show
@@ -225,7 +226,7 @@ def export(
         model, weights=weights, pretrained=pretrained, size=size,
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
     )  # fmt: skip
-    show.line(str(export_onnx(asked.model, file)))
+    show.line(str(export_onnx(asked.model, file, folding=folded)))
     return 0
 
 

@@ -29,7 +29,8 @@ class Fast:
         module: Images [batch, channel, height, width] in [0, 1] in, logits [batch, classes] out: float32, or
             float64 for a model of float64. Gradients flow to the images alone.
         how: What was done. ``norms`` counts the model's batch norms and ``folded`` those that are gone, ``unfolded``
-            says why none is. ``layout`` is ``"channels_last"``, ``"channels_first"`` (``layout_kept`` says why) or,
+            says why none is; ``also_folded`` says what else is part of something, and how often. ``layout`` is
+            ``"channels_last"``, ``"channels_first"`` (``layout_kept`` says why) or,
             for a model that could not be copied, ``"as it is"`` (``not_copied`` says why). ``precision`` is as asked
             for (``precision_note`` says where it costs time), ``compiled`` whether it is. ``difference`` is the
             largest between its logits and the model's on the sample, in parts of the range of the model's.
@@ -133,12 +134,15 @@ def _network(model: nn.Module, sample: Tensor, expected: Tensor, folding: bool) 
         why: How = {"norms": count_norms(model), "folded": 0, "layout": "as it is", "not_copied": str(error)}
         return lent, why | {"difference": _difference(lent, sample.contiguous(), expected)}
     how: How = {"norms": folded.norms, "folded": folded.folded}
+    if folded.others:
+        how["also_folded"] = ", ".join(f"{name} {count}" for name, count in folded.others.items())
     if folded.reason:
         how["unfolded"] = folded.reason
     laid = _laid_out(network, sample, expected)
     off = float(laid["difference"])
-    if off <= TOLERANCE or not folded.folded:
+    if off <= TOLERANCE or not (folded.folded or folded.others):
         return network, how | laid
+    how.pop("also_folded", None)
     how |= {"folded": 0, "unfolded": f"folded, its logits were off by {off:.2g} of their range"}
     network = frozen_copy(model)
     return network, how | _laid_out(network, sample, expected)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jaxtyping
 import torch
@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
 from passband.core.errors import PassbandError
-from passband.models.layers import BiasApartConv2d, DepthwiseConv2d, SeparableConv2d, parameter_free_shortcut
+from passband.models.layers import BiasApartConv2d, DepthwiseConv2d, parameter_free_shortcut
 from passband.models.quantizers import ActivationQuantizer
 
 # Exact types: a subclass may do something else with its weight (standardize it, say).
@@ -47,23 +47,44 @@ class Folded:
     Attributes:
         folded: Batch norms that became part of the layer before them.
         norms: Batch norms that the model has.
-        reason: Why none was looked at; empty where folding was tried.
+        reason: Why what follows what was not looked at; empty where it was.
+        others: What else was folded, and how often.
     """
 
     folded: int
     norms: int
     reason: str = ""
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        others = "".join(f", {name} {count}" for name, count in self.others.items())
+        why = f" ({self.reason})" if self.reason else ""
+        return f"folded: batch norms {self.folded} of {self.norms}{others}{why}"
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A module that knows what it is in evaluation with fixed weights."""
+
+    def inference_form(self) -> tuple[nn.Module, Mapping[str, int]] | None:
+        """Return a module with the same function, and what was folded into it, how often.
+
+        It is asked of a frozen copy without hooks or parametrizations, of which no part stands in a second place, and
+        may use its parts. None where it stays as it is.
+        """
 
 
 def fold(model: nn.Module) -> tuple[nn.Module, Folded]:
-    """Copy a model for evaluation and fold its batch norms into the layers before them.
+    """Copy a model for evaluation and fold what is fixed in it: batch norms into the layers before them, and more.
 
     With fixed statistics a batch norm is affine per channel, as is the bias of a convolution, so a
     convolution (or a linear layer on [batch, features]) followed by it is one convolution with other weights,
     computed in float64 and rounded once. Folded is a norm with running statistics whose input is the output
     of one such layer that nothing else reads, where both stand in one place of the model and are called once.
-    Separable convolutions on the composed path become the dense convolution that they are. The copy keeps
-    the model's own classes and Python code: symbolic tracing only finds out what follows what.
+    A module that says itself what it is in evaluation (:class:`Foldable`: a separable convolution, a SpaRTAN block)
+    becomes that. Else the copy keeps the model's own classes and Python code: symbolic tracing only finds out what
+    follows what.
 
     A model with hooks, parametrized weights or a replaced ``forward``, and one that cannot be traced
     (its code looks at values), is copied and not folded; the second value says why.
@@ -82,15 +103,14 @@ def fold(model: nn.Module) -> tuple[nn.Module, Folded]:
     reason = _obstacle(network)
     if reason:
         return network, Folded(0, norms, reason)
-    for name, module in _placed_once(network).items():
-        if name and type(module) is SeparableConv2d and module.path == "composed":
-            network.set_submodule(name, _dense(module))
-    found = _pairs(network) if norms else []
+    others, forms = _put_forms(network)
+    left = count_norms(network)
+    found = _pairs(network, forms) if left else []
     if isinstance(found, str):
-        return network, Folded(0, norms, found)
+        return network, Folded(norms - left, norms, found, others)
     for layer, norm in found:
         _fuse(network, layer, norm)
-    return network, Folded(len(found), norms)
+    return network, Folded(norms - left + len(found), norms, others=others)
 
 
 def count_norms(model: nn.Module) -> int:
@@ -149,23 +169,34 @@ def _placed_once(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in places if count[id(module)] == 1}
 
 
-def _dense(module: SeparableConv2d) -> nn.Conv2d:
-    """Return the dense convolution that a separable one is."""
-    first, bias = module.depthwise, module.pointwise.bias
-    convolution: Any = nn.Conv2d  # whose annotations ask for exactly two numbers
-    dense: nn.Conv2d = convolution(
-        module.in_channels, module.out_channels, first.kernel_size, first.stride, first.padding,
-        bias=bias is not None, device="meta",
-    )  # fmt: skip
-    dense.weight = nn.Parameter(module.kernel(), requires_grad=False)
-    dense.bias = bias
-    return dense.eval()
+def _put_forms(model: nn.Module) -> tuple[dict[str, int], set[type[nn.Module]]]:
+    """Put what modules are in evaluation in their places; return what was folded how often, and the forms' types."""
+    alone = _placed_once(model)
+    once = {id(module) for module in alone.values()}
+    counts: Counter[str] = Counter()
+    types: set[type[nn.Module]] = set()
+    changed: list[str] = []
+    for name, module in alone.items():
+        if not name or not isinstance(module, Foldable) or any(name.startswith(f"{one}.") for one in changed):
+            continue
+        found = module.inference_form() if all(id(part) in once for part in module.modules()) else None
+        if found is not None:
+            model.set_submodule(name, found[0].eval())
+            changed.append(name)
+            counts.update(found[1])
+            types.add(type(found[0]))
+    return dict(counts), types
 
 
-def _pairs(model: nn.Module) -> list[tuple[str, str]] | str:
-    """Return the names of layers and the norms that they take over, or why the model cannot be traced."""
+def _pairs(model: nn.Module, whole: set[type[nn.Module]]) -> list[tuple[str, str]] | str:
+    """Return the names of layers and the norms that they take over, or why the model cannot be traced.
+
+    Args:
+        model: Any.
+        whole: Types that are not looked into.
+    """
     try:
-        nodes = _traced(deepcopy(model))  # a module may keep what it saw last, which here are no tensors
+        nodes = _traced(deepcopy(model), whole)  # a module may keep what it saw last, which here are no tensors
     except Exception as error:  # the model's own code runs on stand-ins for tensors, and may raise anything
         line = (str(error).splitlines() or [""])[0]
         return f"cannot be traced ({type(error).__name__}: {line})"
@@ -180,12 +211,13 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]] | str:
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         layer, norm = str(before.target), str(node.target)
-        if layer in free and norm in free and _takes(free[layer], free[norm]):
+        if layer in free and norm in free and takes_over(free[layer], free[norm]):
             pairs.append((layer, norm))
     return pairs
 
 
-def _takes(layer: nn.Module, norm: nn.Module) -> bool:
+def takes_over(layer: nn.Module, norm: nn.Module) -> bool:
+    """Tell whether a layer can take over a norm that alone reads it."""
     if not isinstance(norm, _BatchNorm) or type(norm) not in TAKES.get(type(layer), ()):
         return False
     statistics = norm.running_mean is not None and norm.running_var is not None and not norm.training
@@ -197,42 +229,53 @@ def _fuse(model: nn.Module, layer_name: str, norm_name: str) -> None:
     layer: Any = model.get_submodule(layer_name)
     norm: Any = model.get_submodule(norm_name)
     weight = layer.weight
-    # A linear layer's weight, [out, in], is that of a convolution without pixels.
-    fused = fuse_conv_bn_weights(
-        _exact(weight), _exact(layer.bias), _exact(norm.running_mean), _exact(norm.running_var), norm.eps,
-        _exact(norm.weight), _exact(norm.bias),
-    )  # fmt: skip
+    fused = absorbed(exact(weight), exact(layer.bias), norm)
     layer.weight, layer.bias = (nn.Parameter(tensor.to(weight), requires_grad=False) for tensor in fused)
     rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
     model.set_submodule(norm_name, rest.eval())
 
 
-def _exact(tensor: Tensor | None) -> Any:
-    # On the CPU: not every device has float64.
+def absorbed(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return weight and bias in float64 of a layer together with the batch norm after it.
+
+    Args:
+        weight: In float64. A linear layer's, [out, in], is that of a convolution without pixels.
+        bias: In float64; None for none.
+        norm: A batch norm with running statistics.
+    """
+    fused: Any = fuse_conv_bn_weights(
+        weight, bias, exact(norm.running_mean), exact(norm.running_var), norm.eps, exact(norm.weight),
+        exact(norm.bias),
+    )  # fmt: skip
+    return fused[0], fused[1]
+
+
+def exact(tensor: Tensor | None) -> Any:
+    """Return a tensor in float64, on the CPU: not every device has it."""
     return None if tensor is None else tensor.detach().to("cpu", torch.float64)
 
 
 class _Tracer(fx.Tracer):
     """Trace through everything but the layers that fold and what timm says not to trace through."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, whole: set[type[nn.Module]]) -> None:
         # Functions that look at shapes, which a stand-in does not have.
         super().__init__(autowrap_functions=(parameter_free_shortcut, *get_notrace_functions()))
         # fx looks for their names beside each forward; a decorated forward stands somewhere else.
         files = {sys.modules.get(type(module).__module__) for module in model.modules()}
         self._autowrap_search += [file for file in files if file is not None]
-        self.leaves = {*TAKES, ActivationQuantizer, *get_notrace_modules()}
+        self.leaves = {*TAKES, ActivationQuantizer, *get_notrace_modules(), *whole}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in self.leaves or super().is_leaf_module(m, module_qualified_name)
 
 
-def _traced(model: nn.Module) -> list[fx.Node]:
+def _traced(model: nn.Module, whole: set[type[nn.Module]]) -> list[fx.Node]:
     """Return what a model does, with the defaults of its further arguments."""
     _, _, *further = inspect.signature(type(model).forward).parameters.values()
     defaults = {one.name: one.default for one in further if one.default is not one.empty}
     with _unchecked_shapes():
-        return list(_Tracer(model).trace(model, defaults).nodes)
+        return list(_Tracer(model, whole).trace(model, defaults).nodes)
 
 
 @contextmanager

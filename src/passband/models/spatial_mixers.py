@@ -17,6 +17,18 @@ Norm = Callable[[int], nn.Module]
 """Makes a normalization of this many channels."""
 
 
+class GELU(nn.GELU):
+    """Compute ``nn.GELU`` on activations as they lie in memory.
+
+    The same numbers to rounding. On a processor torch has a loop of twice the speed for what lies in order, which it
+    does not take for channels that come last in memory unless it is told that they do.
+    """
+
+    def forward(self, input: Features) -> Features:
+        """Return the activations."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def normed(
     before: int, after: int, kernel: int, norm: Norm, act: Layer, *, stride: int = 1, padding: int = 0,
     dilation: int = 1, groups: int = 1,

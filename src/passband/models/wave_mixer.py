@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from timm.layers import SqueezeExcite
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from passband.models.spatial_mixers import Features, Layer, Norm, normed
 
@@ -57,6 +57,7 @@ class WaveMixer(nn.Module):
         return mixed
 
 
+@fx.wrap  # it looks at the layout, which a stand-in does not have
 def modulated(
     waves: Float[Tensor, "batch n height width"], rotation: Float[Tensor, "pairs 2"]
 ) -> Float[Tensor, "batch n height width"]:
@@ -68,6 +69,13 @@ def modulated(
 
     **Source**: spartan, equation 9.
     """
+    pixels = waves.permute(0, 2, 3, 1)
+    if pixels.is_contiguous() and not torch.compiler.is_compiling():
+        # The pairs lie side by side in memory, as torch's complex numbers do.
+        precise = torch.promote_types(waves.dtype, rotation.dtype)
+        pairs = torch.view_as_complex(pixels.to(precise).unflatten(3, (-1, 2)))
+        turned = torch.view_as_real(pairs * torch.view_as_complex(rotation.to(precise)))
+        return turned.flatten(3).permute(0, 3, 1, 2)
     real, imaginary = rotation.unbind(1)
     straight = real.repeat_interleave(2)[:, None, None]
     crossed = torch.stack((-imaginary, imaginary), 1).flatten()[:, None, None]

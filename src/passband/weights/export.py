@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
 from passband.core.store import write_atomic
-from passband.models.fold import frozen_copy
+from passband.models.fold import Folded, fold, frozen_copy
 from passband.models.outputs import check_logits
 from passband.models.wrap import Classifier
 from passband.weights.learn import bake
@@ -32,22 +32,25 @@ class Exported:
         images: How many were asked about.
         agree: How many got the same class.
         difference: Largest difference of logits, in parts of the range of the model's.
+        folded: What was folded before; None where nothing was to be.
     """
 
     path: Path
     images: int
     agree: int
     difference: float
+    folded: Folded | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
+        folded = "" if self.folded is None else f"; {self.folded}"
         return (
             f"{self.path}: onnxruntime gives the same class for {self.agree} of {self.images} images of noise, logits "
-            f"differ by at most {self.difference:.1g} of their range"
+            f"differ by at most {self.difference:.1g} of their range{folded}"
         )
 
 
-def export_onnx(model: Classifier, path: Path) -> Exported:
+def export_onnx(model: Classifier, path: Path, *, folding: bool = False) -> Exported:
     """Write a classifier as ONNX: ``images`` [batch, channel, height, width] in [0, 1] in, ``logits`` out.
 
     Normalization is inside, the batch is free, and all that was computed from other weights is put in place. Of a
@@ -58,6 +61,8 @@ def export_onnx(model: Classifier, path: Path) -> Exported:
     Args:
         model: Left as it was found.
         path: Ends with ``.onnx``.
+        folding: Whether to write the model's form for evaluation (:func:`passband.models.fold.fold`): the same answers
+            to rounding from fewer operators.
 
     Raises:
         PassbandError: when the extra ``export`` is not installed, the file is not called so, or the exporter cannot
@@ -71,6 +76,9 @@ def export_onnx(model: Classifier, path: Path) -> Exported:
     images = torch.rand(_IMAGES, spec.channels, *spec.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = check_logits(network(images), len(images)).numpy()
+    folded = None
+    if folding:
+        network, folded = fold(network)
     content = _exported(network, images)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"images": images.numpy()})
@@ -82,7 +90,7 @@ def export_onnx(model: Classifier, path: Path) -> Exported:
             "noise, so nothing is written; please report the model"
         )
     write_atomic(path, content)
-    return Exported(path, len(images), agree, float(np.abs(found - expected).max()) / spread)
+    return Exported(path, len(images), agree, float(np.abs(found - expected).max()) / spread, folded)
 
 
 def check_export(path: Path) -> None:
