@@ -16,10 +16,13 @@ from torch.nn import functional
 import passband.models  # noqa: F401  (registers them)
 from passband.core.errors import PassbandError
 from passband.models.create import create
+from passband.models.quantizers import QuantizedInput
 from passband.models.spartan import Activation, Channel, Spartan, SpartanBlock, _check_choices
 from passband.models.spatial_mixers import SpatialMixer
+from passband.models.watch import watched
 from passband.models.wave_mixer import WaveMixer, modulated, modulated_kernel
 from passband.weights.learn import learn
+from passband.weights.quantize import quantize
 
 TINY: dict[str, Any] = {"widths": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "ratios": (2, 2, 2, 2), "num_classes": 5}
 
@@ -326,3 +329,16 @@ def test_wrong_words_are_one_line_that_names_the_right_ones() -> None:
             _check_choices(**choice)
     with pytest.raises(PassbandError, match="unknown option of model spartan_micro 'width': did you mean 'widths'"):
         create("spartan_micro", classes=5, width=3)
+
+
+def test_a_quantized_one_passes_through_every_quantizer() -> None:
+    model = of_order_one(tiny())
+    quantize(model, bits=4)
+    placed = {name: module for name, module in model.named_modules() if isinstance(module, QuantizedInput)}
+    called = set()
+    with watched(placed, lambda name, *_: called.add(name)):
+        model(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    assert called == set(placed) and any(name.endswith("refine.conv") for name in called)
+    for mixer in model.modules():
+        if isinstance(mixer, WaveMixer):
+            assert mixer.rotation.grad is not None and mixer.rotation.grad.abs().max() > 0

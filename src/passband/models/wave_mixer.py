@@ -49,10 +49,11 @@ class WaveMixer(nn.Module):
         waves = self.amplitude(features) * self.phase_act(self.phase(features))
         waves = waves + waves.gather(1, strongest)
         conv = self.refine.conv
-        if conv.weight.shape[1] % 2:
-            refined = conv(modulated(waves, self.rotation))
-        else:
+        # What stands around a convolution, such as a quantizer of its input, is to see what the convolution would.
+        if isinstance(conv, nn.Conv2d) and conv.weight.shape[1] % 2 == 0:
             refined = conv._conv_forward(waves, modulated_kernel(conv.weight, self.rotation, conv.groups), None)
+        else:
+            refined = conv(modulated(waves, self.rotation))
         mixed: Tensor = self.project(self.attention(self.refine.act(self.refine.norm(refined))))
         return mixed
 
