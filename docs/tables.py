@@ -4,7 +4,7 @@
 
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
 ``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
-carlini_wagner, convmixer, mixers, bands and loading.
+carlini_wagner, convmixer, mixers, bands, loading and spartan.
 """
 
 from __future__ import annotations
@@ -85,6 +85,11 @@ def bands_table() -> str:
 def loading_table() -> str:
     """Return each comparison of an epoch's loading."""
     return _comparisons("loading.json")
+
+
+def spartan_table() -> str:
+    """Return each comparison of SpaRTAN with a plain module of the same network."""
+    return _comparisons("spartan.json")
 
 
 def benchmark_table() -> str:
@@ -190,6 +195,7 @@ PAGES = {
     "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
     "docs/hardening.md": {"harden": harden_tables},
+    "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
 }
 """Each page's tables, by their marks."""

@@ -312,6 +312,7 @@ def test_learning_channels_freezes_what_mixes_positions() -> None:
         ({"depths": (1, 1, 1)}, "four widths, depths and ratios and two stem strides; got 4, 3, 4 and 2"),
         ({"convolution": "FFD"}, "a letter, F or D, for each of the four stages; got 'FFD'"),
         ({"kernel": 4}, "kernel of 3 .* or 5; got 4"),
+        ({"drop_path_rate": 2.0}, "drop_path_rate is 0 or more and below 1; got 2"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: dict[str, Any], words: str) -> None:
@@ -338,7 +339,10 @@ def test_a_quantized_one_passes_through_every_quantizer() -> None:
     called = set()
     with watched(placed, lambda name, *_: called.add(name)):
         model(torch.rand(2, 3, 32, 32)).square().sum().backward()
-    assert called == set(placed) and any(name.endswith("refine.conv") for name in called)
+    assert called == set(placed)
+    waves = [one.quantizer for name, one in placed.items() if name.endswith("refine.conv")]
+    # Waves are of both signs: a quantizer that had not seen them would pass what is negative as it is.
+    assert len(waves) == 4 and all(one.signed for one in waves)
     for mixer in model.modules():
         if isinstance(mixer, WaveMixer):
             assert mixer.rotation.grad is not None and mixer.rotation.grad.abs().max() > 0

@@ -184,3 +184,9 @@ def test_what_does_not_fit_is_named_in_one_line(change: dict[str, Any], words: s
     with pytest.raises(PassbandError, match=words) as caught:
         create("spartan_t", weights=tmp_path / "wrong.pth", size=64)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_other_mixers_has_no_released_form() -> None:
+    model = timm.create_model("spartan_t", **SMALL, spatial="convolution", channel="mlp")
+    with pytest.raises(PassbandError, match=r"no place for '.*': its mixers are smixer and cmixer"):
+        to_released(model.state_dict())

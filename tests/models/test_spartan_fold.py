@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from passband.models.fast import fast
 from passband.models.fold import Folded, count_norms, fold
 from passband.models.spartan import Spartan
 from passband.models.spartan_inference import FoldedBlock
-from passband.models.wave_mixer import modulated
+from passband.models.wave_mixer import WaveMixer, modulated, modulated_kernel
 from passband.models.wrap import Classifier
 from passband.weights.export import export_onnx
 
@@ -37,12 +38,16 @@ VARIANTS: dict[str, tuple[dict[str, Any], int, int, dict[str, int]]] = {
 
 
 def _trained(**arguments: Any) -> Spartan:
-    """Return a network whose statistics, scales and γ matter, after some steps."""
+    """Return a network whose statistics, biases, scales and γ matter, after some steps."""
     torch.manual_seed(0)
     model = Spartan(**SIZES, **arguments)
     for name, parameter in model.named_parameters():
         if name.endswith(("scale", "gamma")):
             nn.init.normal_(parameter)
+        elif name.endswith("bias"):
+            nn.init.normal_(parameter, 0, 0.3)
+        elif "norm" in name:
+            nn.init.uniform_(parameter, 0.5, 1.5)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for _ in range(3):
         loss = model(_images(4)).square().mean()
@@ -87,7 +92,7 @@ def test_a_block_with_another_part_stays_as_it_is() -> None:
     block: Any = model.get_submodule("stages.0.0")
     block.channel.phase = nn.Sequential(block.channel.phase, nn.Tanh())
     folded, how = fold(model)
-    assert how.others == {"layer scales": 6, "gamma": 3, "complex weights": 2}
+    assert how == Folded(17, 17, others={"layer scales": 6, "gamma": 3, "complex weights": 2})
     torch.testing.assert_close(folded(_images()), model(_images()), rtol=1e-4, atol=1e-5)
 
 
@@ -123,6 +128,35 @@ def test_bf16_gives_finite_outputs_and_gradients(layout: torch.memory_format) ->
         assert folded(_images()).isfinite().all()
 
 
+@pytest.mark.parametrize("groups", [16, 8, 1])
+def test_bf16_is_near_float32(groups: int) -> None:
+    torch.manual_seed(1)
+    norm, act = partial(nn.BatchNorm2d, eps=1e-6), nn.GELU
+    mixer = WaveMixer(8, 2, groups=groups, norm=norm, act=act)
+    features = torch.randn(2, 8, 6, 6)
+    features[:, 3] += 9  # the strongest channel is the same in both precisions
+    kernel = mixer.refine.conv.weight
+    answers, gradients = [], []
+    for enabled in (False, True):
+        mixer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            answer = mixer(features)
+            if groups < 16:
+                assert modulated_kernel(kernel, mixer.rotation, groups).dtype == torch.float32
+        answer.float().square().mean().backward()
+        answers.append(answer.float())
+        gradients.append(mixer.rotation.grad.clone())
+    for low, exact in zip((answers[1], gradients[1]), (answers[0], gradients[0]), strict=True):
+        assert float((low - exact).norm() / exact.norm()) < 0.05
+
+
+def test_all_of_it_in_bf16_gives_the_same_in_both_layouts() -> None:
+    waves, rotation = torch.randn(2, 6, 3, 5).bfloat16(), torch.randn(3, 2).bfloat16()
+    last = modulated(waves.contiguous(memory_format=torch.channels_last), rotation)
+    torch.testing.assert_close(last, modulated(waves, rotation))
+
+
+@pytest.mark.slow
 def test_the_exported_form_answers_as_the_network() -> None:
     model, images = _trained(), _images(2)
     batch = torch.export.Dim("batch", min=2)

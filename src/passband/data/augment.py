@@ -114,7 +114,9 @@ def flip(*, chance: float = 0.5) -> Augmentation:
 
 
 @AUGMENTATIONS.register("randaugment")
-def randaugment(*, num_ops: int = 2, magnitude: int = 9) -> Augmentation:
+def randaugment(
+    *, num_ops: int = 2, magnitude: int = 9, interpolation: Literal["nearest", "bilinear"] = "nearest"
+) -> Augmentation:
     """Return torchvision's RandAugment, each image by itself.
 
     It works on stored pixels, image by image, and takes about a millisecond for each.
@@ -122,6 +124,7 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9) -> Augmentation:
     Args:
         num_ops: Changes to an image, one after the other, 1 or more.
         magnitude: How large they are, 0 to 30.
+        interpolation: How turned and moved pixels are found.
 
     Raises:
         PassbandError: when an option is out of range; when used, for images that are not uint8.
@@ -134,7 +137,7 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9) -> Augmentation:
         )
     from torchvision.transforms import v2
 
-    change = v2.RandAugment(num_ops, magnitude)
+    change = v2.RandAugment(num_ops, magnitude, interpolation=v2.InterpolationMode(interpolation))
     return lambda images, generator: _each(images, generator, change, "randaugment")
 
 

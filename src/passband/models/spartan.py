@@ -151,6 +151,8 @@ class Spartan(HeadedNetwork):
             block_act=(block_act, Activation), conv_norm=(conv_norm, Normalization),
             mixer_norm=(mixer_norm, Normalization), spatial=(spatial, Spatial), channel=(channel, Channel),
         )  # fmt: skip
+        if not 0 <= drop_path_rate < 1:
+            raise PassbandError(f"SpaRTAN's drop_path_rate is 0 or more and below 1; got {drop_path_rate:g}")
         if kernel not in (3, 5):
             raise PassbandError(f"SpaRTAN's low branch has a kernel of 3 (two of them) or 5; got {kernel}")
         self.num_classes, self.in_chans = num_classes, in_chans
@@ -190,7 +192,7 @@ class Spartan(HeadedNetwork):
         features: Tensor = self.stages(self.stem(images))
         return features
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
     def no_weight_decay(self) -> set[str]:
         """Return the names of the tensors of two axes or more that the paper's recipe does not decay: γ."""
         return {name for name, _ in self.named_parameters() if name.endswith(".gamma")}
@@ -258,7 +260,8 @@ def _entry(name: str, **sizes: Any) -> Callable[..., nn.Module]:
     """
 
     def build(pretrained: bool = False, **arguments: Any) -> nn.Module:
-        made: nn.Module = build_model_with_cfg(Spartan, name, pretrained, feature_cfg=dict(_FEATURES), **(sizes | arguments))
+        features = dict(_FEATURES)  # timm writes into it
+        made: nn.Module = build_model_with_cfg(Spartan, name, pretrained, feature_cfg=features, **(sizes | arguments))
         return made
 
     own = list(inspect.signature(Spartan).parameters.values())

@@ -84,11 +84,16 @@ def to_released(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Args:
         tensors: By our names.
+
+    Raises:
+        PassbandError: for a network of other mixers.
     """
     blocks = [name.split(".")[1] for name in tensors if name.endswith(".spatial_scale")]
     low = 2 if "stages.0.0.spatial.low.1.conv.weight" in tensors else 1
     table = {ours: theirs for theirs, ours in _table([blocks.count(str(stage)) for stage in range(4)], low).items()}
     renamed = {_renamed(name, table): tensor for name, tensor in tensors.items()}
+    if left := next((name for name in tensors if name in renamed), ""):
+        raise PassbandError(f"the released code has no place for '{left}': its mixers are smixer and cmixer alone")
     return {name: tensor.reshape((*_front(name), *tensor.shape)) for name, tensor in renamed.items()}
 
 

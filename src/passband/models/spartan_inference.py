@@ -172,7 +172,7 @@ def gated(start: Tensor, features: Tensor, weight: Tensor, attention: Any) -> Te
 
 def positions(mixed: Tensor, like: Tensor) -> Tensor:
     """Return [batch, positions, channels] as [batch, channels, height, width]; in memory channels come last."""
-    return mixed.transpose(1, 2).reshape(len(like), -1, *like.shape[2:])
+    return mixed.transpose(1, 2).reshape(like.shape[0], -1, *like.shape[2:])
 
 
 def projection(conv: nn.Conv2d, scale: Tensor) -> tuple[nn.Parameter, nn.Parameter]:

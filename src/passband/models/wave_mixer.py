@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from timm.layers import SqueezeExcite
@@ -48,13 +50,15 @@ class WaveMixer(nn.Module):
         strongest = features.argmax(1, keepdim=True)
         waves = self.amplitude(features) * self.phase_act(self.phase(features))
         waves = waves + waves.gather(1, strongest)
-        conv = self.refine.conv
-        # What stands around a convolution, such as a quantizer of its input, is to see what the convolution would.
-        if isinstance(conv, nn.Conv2d) and conv.weight.shape[1] % 2 == 0:
+        parts: Any = self.refine
+        conv, norm, act = parts
+        # Who looks at a convolution, or a quantizer of its input, is to see what the convolution itself takes.
+        seen = conv._forward_hooks or conv._forward_pre_hooks or not isinstance(conv, nn.Conv2d)
+        if not seen and conv.in_channels // conv.groups % 2 == 0:
             refined = conv._conv_forward(waves, modulated_kernel(conv.weight, self.rotation, conv.groups), None)
         else:
             refined = conv(modulated(waves, self.rotation))
-        mixed: Tensor = self.project(self.attention(self.refine.act(self.refine.norm(refined))))
+        mixed: Tensor = self.project(self.attention(act(norm(refined))))
         return mixed
 
 
@@ -70,17 +74,17 @@ def modulated(
 
     **Source**: spartan, equation 9.
     """
-    pixels = waves.permute(0, 2, 3, 1)
-    if pixels.is_contiguous() and not torch.compiler.is_compiling():
+    pixels, precise = waves.permute(0, 2, 3, 1), torch.promote_types(waves.dtype, rotation.dtype)
+    exact = precise in (torch.float32, torch.float64)
+    if exact and not torch.compiler.is_compiling() and pixels.is_contiguous():
         # The pairs lie side by side in memory, as torch's complex numbers do.
-        precise = torch.promote_types(waves.dtype, rotation.dtype)
-        pairs = torch.view_as_complex(pixels.to(precise).unflatten(3, (-1, 2)))
+        pairs = torch.view_as_complex(pixels.to(precise).reshape(*pixels.shape[:3], -1, 2))
         turned = torch.view_as_real(pairs * torch.view_as_complex(rotation.to(precise)))
         return turned.flatten(3).permute(0, 3, 1, 2)
     real, imaginary = rotation.unbind(1)
     straight = real.repeat_interleave(2)[:, None, None]
     crossed = torch.stack((-imaginary, imaginary), 1).flatten()[:, None, None]
-    swapped = waves.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
+    swapped = waves.reshape(waves.shape[0], -1, 2, *waves.shape[2:]).flip(2).flatten(1, 2)
     return torch.addcmul(waves * straight, swapped, crossed)
 
 
@@ -94,12 +98,13 @@ def modulated_kernel(
         rotation: Complex numbers, one for each pair of neighboring channels.
         groups: Of the convolution.
     """
-    real, imaginary = rotation.unbind(1)
-    # To each (real, imaginary) part of the product, what the (real, imaginary) part of the wave adds.
-    turn = torch.stack((torch.stack((real, -imaginary), 1), torch.stack((imaginary, real), 1)), 1)
-    turn = turn.unflatten(0, (groups, -1))
-    split = kernel.unflatten(1, (-1, 2)).unflatten(0, (groups, -1))
-    return torch.einsum("gopihw,gpij->gopjhw", split, turn.to(kernel)).flatten(2, 3).flatten(0, 1)
+    # By elements, which autocast leaves in the weights' own precision: [group, out, pair, height, width].
+    turn = rotation.to(kernel).reshape(groups, 1, -1, 2)[..., None, None]
+    real, imaginary = turn[..., 0, :, :], turn[..., 1, :, :]
+    first, second = kernel.reshape(groups, len(kernel) // groups, -1, 2, *kernel.shape[2:]).unbind(3)
+    # What a wave's real part, and what its imaginary part, adds to the product's two parts.
+    both = torch.stack((first * real + second * imaginary, second * real - first * imaginary), 3)
+    return both.flatten(2, 3).flatten(0, 1)
 
 
 class Perceptron(nn.Module):

@@ -122,6 +122,11 @@ def as_reported(case: str, numbers: Mapping[str, tuple[float, int]], place: str)
     return exactly(f"{case} as reported", f"{case}: {said} (margin: minus the numbers that differ).", place, margin)
 
 
+def untied(margin: float | None) -> float | None:
+    """Return an exact claim's margin, -1 for a tie: "fewer" does not hold of equal numbers."""
+    return -1.0 if margin == 0 else margin
+
+
 def _unit(column: str) -> str:
     return f"{next(one.unit for one in COUNTED if one.name == column)} {column}"
 

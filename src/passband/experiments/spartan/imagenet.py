@@ -26,8 +26,17 @@ from passband.core.recipe import Recipe
 from passband.core.scale import Scale
 from passband.experiments.margins import value
 from passband.experiments.protocol import Case, Experiment, Measured
-from passband.experiments.spartan.ablation import COLUMNS, above, as_reported, counted, exactly, trained, trainings
-from passband.experiments.spartan.settings import LIMIT, network, peers, training
+from passband.experiments.spartan.ablation import (
+    COLUMNS,
+    above,
+    as_reported,
+    counted,
+    exactly,
+    trained,
+    trainings,
+    untied,
+)
+from passband.experiments.spartan.settings import LIMIT, PEERS, network, peers, training
 from passband.sweeps.lab import Lab
 
 TABLE: dict[str, tuple[str | None, int, float, float, float]] = {
@@ -51,14 +60,13 @@ TABLE: dict[str, tuple[str | None, int, float, float, float]] = {
 
 OURS = tuple(name for name in TABLE if name.startswith("SpaRTAN"))
 OTHERS = tuple(name for name in TABLE if name not in OURS)
-SPARTAN, XT = "SpaRTAN, stand-in", "SpaRTAN-XT"
-PEERS = tuple(peers(Scale.SMALL))
+STAND_IN, XT = "SpaRTAN, stand-in", "SpaRTAN-XT"
 
 
 def cases(scale: Scale) -> list[Case]:
     """List the rows of the table, counted, and the networks that are trained."""
     counts: list[Case] = [{"case": name, "data": None, "seed": None} for name in TABLE]
-    own = {Scale.SMOKE: (SPARTAN,), Scale.SMALL: (SPARTAN, XT), Scale.FULL: OURS}[scale]
+    own = {Scale.SMOKE: (STAND_IN,), Scale.SMALL: (STAND_IN, XT), Scale.FULL: OURS}[scale]
     return [*counts, *trainings(scale, dict.fromkeys((*own, *PEERS)))]
 
 
@@ -75,7 +83,7 @@ def recipe(name: str, scale: Scale, data: str, seed: int) -> Recipe:
     """Return the training of a network of this experiment."""
     if name in PEERS:
         return training(scale, data=data, seed=seed, model=peers(scale)[name])
-    if name == SPARTAN:
+    if name == STAND_IN:
         return training(scale, data=data, seed=seed)
     if name == XT:
         return training(scale, data=data, seed=seed, model={"name": "spartan_xt"})
@@ -86,10 +94,10 @@ def recipe(name: str, scale: Scale, data: str, seed: int) -> Recipe:
 
 
 def fewest(rows: Rows) -> float | None:
-    """Return by how many millions of parameters the smallest counted network of others exceeds SpaRTAN-XT."""
+    """Return by how many millions of parameters the smallest counted network of others exceeds SpaRTAN-XT, -1 for as many."""
     ours = value(rows, "SpaRTAN-XT at 224", "parameters")
     others = [found for name in OTHERS if (found := value(rows, name, "parameters")) is not None]
-    return None if ours is None or not others else min(others) - ours
+    return None if ours is None or not others else untied(min(others) - ours)
 
 
 _PLACE = "spartan, section IV-A2, table II"
@@ -109,16 +117,16 @@ def _claims() -> list[Claim]:
     ]  # fmt: skip
     found.append(
         exactly("fewest parameters", f"{_EFFICIENT}, offering an even more resource-efficient solution (margin: how "
-                "many more the smallest of timm's others has).", _PLACE, fewest, unit="M")
+                "many more the smallest of timm's others has, -1 where equal).", _PLACE, fewest, unit="M")
     )  # fmt: skip
     found += [
         above(f"stand-in over {peer}", f"{_EFFICIENT} (here: the stand-in for SpaRTAN-XT is more accurate than a "
-              f"{peer} of like size after the same training).", _PLACE, SPARTAN, peer, smallest=1.0)
+              f"{peer} of like size after the same training).", _PLACE, STAND_IN, peer, smallest=1.0)
         for peer in PEERS
     ]  # fmt: skip
     found.append(
         above("SpaRTAN-XT over the stand-in", "Control, not in the paper: SpaRTAN-XT, ten times as large, is more "
-              "accurate than its stand-in after the same training.", _PLACE, XT, SPARTAN, smallest=1.0)
+              "accurate than its stand-in after the same training.", _PLACE, XT, STAND_IN, smallest=1.0)
     )  # fmt: skip
     found.append(
         above("SpaRTAN-T over ResNet-18", f"{_LARGER} (ResNet-18).", _PLACE, "SpaRTAN-T at 224", _RESNET, smallest=1.0)

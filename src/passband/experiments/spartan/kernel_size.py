@@ -2,7 +2,7 @@
 
 Parameters and FLOPs of SpaRTAN-XT at 224 pixels are counted with either. The paper's 2.07 and 2.10 million parameters
 are matched neither by the released code's channel mixers nor by the text's: the counted ones are 2.22 and 2.25. Their
-difference is the paper's.
+difference is the paper's, and so is what the smaller kernels save, as it is rounded there: 6% and 1.4%.
 
 "Acceptable" is read as: the accuracy lost is less than 0.3 points, the smallest gain that the same section calls one.
 
@@ -11,6 +11,7 @@ difference is the paper's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from passband.core.claims import Claim, Rows
@@ -24,6 +25,8 @@ from passband.sweeps.lab import Lab
 KERNELS: dict[str, dict[str, Any]] = {"3": {}, "5": {"kernel": 5}}
 COUNTS = {f"{kernel}, XT at 224": kernel for kernel in KERNELS}
 ACCEPTABLE = 0.3
+SAVED = {"FLOPs": (6.0, 0), "parameters": (1.4, 1)}
+"""What the paper says is saved, in %, and its digits behind the point."""
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -52,6 +55,13 @@ def saved(rows: Rows, column: str) -> float | None:
     return None if less is None or whole is None else 100 * less / whole
 
 
+def saved_as_reported(rows: Rows, column: str) -> float | None:
+    """Return minus the points by which what is saved of a column, rounded as in the paper, is not the paper's."""
+    said, digits = SAVED[column]
+    found = saved(rows, column)
+    return None if found is None else 0.0 - abs(round(round(found, digits) - said, digits))
+
+
 def difference_as_reported(rows: Rows) -> float | None:
     """Return minus the hundredths of a million by which the difference of parameters is not 0.03 million."""
     three, five = COUNTS
@@ -69,10 +79,11 @@ EXPERIMENT = Experiment(
     cases=cases,
     measure=measure,
     claims=(
-        exactly("fewer FLOPs", f"{_SAVED} (FLOPs, counted; margin: what is saved).", _PLACE,
-                lambda rows: saved(rows, "FLOPs"), unit="%"),
-        exactly("fewer parameters", f"{_SAVED} (parameters, counted; margin: what is saved).", _PLACE,
-                lambda rows: saved(rows, "parameters"), unit="%"),
+        *(
+            exactly(f"fewer {column}", f"{_SAVED} ({column}, counted; margin: minus the points by which the share "
+                    "saved, rounded, is another).", _PLACE, partial(saved_as_reported, column=column), unit="points")
+            for column in SAVED
+        ),
         as_reported("3, XT at 224", {"parameters": (2.07, 2), "FLOPs": (0.64, 2)}, _PLACE),
         as_reported("5, XT at 224", {"parameters": (2.10, 2), "FLOPs": (0.68, 2)}, _PLACE),
         exactly("difference of parameters", "0.03 M parameters lie between both (margin: minus the hundredths of a "

@@ -6,6 +6,14 @@ from typing import Any
 
 from passband.core.recipe import Recipe
 from passband.core.scale import Scale
+from passband.experiments.protocol import Case
+from passband.sweeps.lab import Lab
+from passband.sweeps.resolve import Subject
+from passband.train.run import Run
+
+SPARTAN, UNTRAINED = "SpaRTAN", "SpaRTAN, untrained"
+PEERS = ("ResNet", "MobileNetV2", "ConvNeXt")
+"""What :func:`peers` gives."""
 
 SETS: dict[Scale, tuple[str, ...]] = {
     Scale.SMOKE: ("photos",),
@@ -16,7 +24,7 @@ SEEDS: dict[Scale, tuple[int, ...]] = {Scale.SMOKE: (0,), Scale.SMALL: (0,), Sca
 """The paper trains each network once, as its 300 epochs cost."""
 
 LIMIT: dict[Scale, int | None] = {Scale.SMOKE: 100}
-"""Test images below full scale."""
+"""Test images at smoke scale; all at the others."""
 
 NETWORKS = {Scale.SMOKE: "spartan_micro", Scale.SMALL: "spartan_micro", Scale.FULL: "spartan_xt"}
 """What stands for SpaRTAN-XT in every ablation."""
@@ -84,7 +92,8 @@ def _paper() -> dict[str, Any]:
     return {
         "normalize": _IMAGENET,
         "augment": [
-            {"name": "resized-crop"}, {"name": "flip"}, {"name": "randaugment", "num_ops": 2, "magnitude": 7},
+            {"name": "resized-crop"}, {"name": "flip"},
+            {"name": "randaugment", "num_ops": 2, "magnitude": 7, "interpolation": "bilinear"},
             {"name": "erasing", "fill": "mean"},
         ],
         "scheme": {"name": "mixup-or-cutmix", "mixup": 0.2, "cutmix": 1.0},
@@ -97,9 +106,12 @@ def _paper() -> dict[str, Any]:
 
 
 def peers(scale: Scale) -> dict[str, dict[str, Any]]:
-    """Return networks of other families with about as many parameters as the stand-in: within 20% of it.
+    """Return networks of other families: of like size below full scale, and there small ones as they are known.
 
-    **Source**: spartan, table II, whose ResNet, MobileNet's kin and ConvNeXt they stand for.
+    Below full scale their parameters are within 20% of the stand-in's. At full scale they are ResNet-18 (11.7 million),
+    MobileNetV2 (3.5) and ConvNeXt-Atto (3.7), all larger than SpaRTAN-XT (2.2).
+
+    **Source**: spartan, table II, which has ResNet-18, and whose MobileOne and ConvNeXt-XT the other two stand for.
     """
     if scale is Scale.FULL:
         return {
@@ -113,3 +125,17 @@ def peers(scale: Scale) -> dict[str, dict[str, Any]]:
         "MobileNetV2": {"name": "small_mobilenetv2", "width": 0.25},
         "ConvNeXt": convnext | {"patch_size": 2},
     }
+
+
+def subject_of(case: Case, lab: Lab, **fields: Any) -> tuple[Run, Subject]:
+    """Train the network of a case, and return its run and what is asked.
+
+    Args:
+        case: `SPARTAN`, one of `PEERS`, or `UNTRAINED`, which asks SpaRTAN as its training found it; its set and seed.
+        lab: Where.
+        **fields: Other fields of the recipe.
+    """
+    name = case["case"]
+    model = peers(lab.scale)[name] if name in PEERS else None
+    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], model=model, **fields))
+    return run, lab.untrained(run) if name == UNTRAINED else lab.subject(run)
