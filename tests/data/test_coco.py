@@ -106,6 +106,9 @@ def test_a_photograph_is_squashed_with_its_boxes_and_those_of_two_kinds_are_foun
     shared = views.shared()
     assert shared is not None and shared.kinds == ("cat", "dog")
     assert views.take([0]).shared() is None
+    for make in (crops, squashed):
+        with pytest.raises(PassbandError, match=r"16 pixels.*: needs an object of the classes asked for"):
+            make([scene(tmp_path)], ["zebra"], 16)
 
 
 def test_pasted_photographs_lie_where_their_box_says() -> None:

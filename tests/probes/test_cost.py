@@ -129,6 +129,29 @@ def test_frozen_models_have_no_training_step_and_bf16_is_measured_where_it_is_as
     assert "No parameter asks for a gradient" in times.notes[-1]
 
 
+class Views(Small):
+    """What counts on channels first in memory."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).flatten(1) + images.view(len(images), -1)[:, :1]
+
+
+def test_what_was_asked_for_and_not_done_is_said_and_nothing_else() -> None:
+    def refused(model: nn.Module, **options: bool) -> tuple[list[str], int]:
+        _, times = cost(
+            model, images().batches(2), batch=2, rounds=1, precisions=("float32",), training=False, **options
+        )
+        return [note for note in times.notes if note.startswith("Not ")], times.how["folded"]
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    assert refused(plain) == ([], 0) and refused(plain, folded=True) == ([], 1)
+    plain[4].register_forward_hook(lambda *_: None)
+    (note,), folded = refused(plain, folded=True)
+    assert note.startswith("Not folded: ") and "hooks" in note and folded == 0
+    (note,), _ = refused(Views())
+    assert note.startswith("Not in channels last: RuntimeError")
+
+
 def test_options_out_of_range_are_said() -> None:
     with pytest.raises(PassbandError, match="2 images or more, as batch norm needs; got 1"):
         cost(Small(), images().batches(2), batch=1)

@@ -8,6 +8,7 @@ from torch import nn
 import passband
 from passband.core.band import Band
 from passband.core.compute import Compute
+from passband.core.environment import versions
 from passband.core.errors import PassbandError
 from passband.core.recipe import Recipe
 from passband.core.results import Scalar
@@ -18,6 +19,7 @@ from passband.data.views import band_limited, part, shuffle_labels
 from passband.probes import PROBES
 from passband.sweeps.lab import Lab
 from passband.sweeps.resolve import subject
+from passband.train.build import bare_model
 
 TINY = Recipe.of(
     {
@@ -87,6 +89,41 @@ def test_an_answer_is_kept_for_its_weights_data_and_options(lab: Lab, monkeypatc
     assert [call["radii"] for call in asked] == [(4,), (8,)]
     Lab(Scale.SMOKE, "x", compute=lab.compute, limit=30).probe(run, "bands", {"radii": (4,), "examples": 0})
     assert len(asked) == 3
+
+
+def test_times_belong_to_torchs_version_and_other_answers_do_not(lab: Lab, monkeypatch) -> None:
+    run = lab.train(TINY)
+    made: list[str] = []
+
+    def timed(model, batches):
+        made.append("timed")
+        return (Scalar(name="seconds", title="Seconds", value=1.0),)
+
+    def untimed(model, batches):
+        made.append("untimed")
+        return (Scalar(name="seconds", title="Seconds", value=1.0),)
+
+    monkeypatch.setitem(PROBES._parts, "timed", timed)
+    monkeypatch.setitem(PROBES._parts, "untimed", untimed)
+    monkeypatch.setattr("passband.sweeps.answers.TIMED", {"timed"})
+    known = versions()
+    for version in ("1.0", "1.0", "2.0"):
+        monkeypatch.setattr("passband.sweeps.answers.versions", lambda version=version: known | {"torch": version})
+        lab.probe(run, "timed")
+        lab.probe(run, "untimed")
+    assert made == ["timed", "untimed", "timed"]
+
+
+def test_an_untrained_model_is_as_its_training_found_it_and_costs_no_chance(lab: Lab) -> None:
+    run = lab.train(TINY)
+    drawn = torch.get_rng_state()
+    begun = lab.untrained(run)
+    assert torch.equal(drawn, torch.get_rng_state())
+    with torch.random.fork_rng():
+        expected = bare_model(run.recipe, begun.model.spec).state_dict()
+    found = begun.model.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert begun.digest != lab.subject(run).digest and begun.name.endswith(", untrained")
 
 
 def test_what_was_made_once_is_kept_by_all_that_decides_it(lab: Lab, monkeypatch) -> None:

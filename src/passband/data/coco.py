@@ -40,7 +40,6 @@ _IMAGENET: dict[str, tuple[int, ...]] = {
     "orange": (950,),
     "pizza": (963,),
     "refrigerator": (760,),
-    "stop sign": (919,),
     "teddy bear": (850,),
     "toilet": (861,),
     "traffic light": (920,),

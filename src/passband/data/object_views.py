@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from passband.core.errors import PassbandError
 from passband.data.coco import Box, Scene, Thing
 from passband.data.decode import read_file
 from passband.data.photos import photos
@@ -224,6 +225,8 @@ def _cover(box: Box, side: int) -> np.ndarray:
 
 
 def _together(what: str, views: Sequence[_View]) -> ObjectViews:
+    if not views:
+        raise PassbandError(f"{what}: needs an object of the classes asked for, neither small nor large; there is none")
     keys = list(dict.fromkeys(view.key for view in views))
     sources = list(dict.fromkeys(photograph for photograph, _ in keys))
     return ObjectViews(

@@ -12,7 +12,7 @@ from passband.experiments.protocol import Experiment
 PACKAGE = passband.experiments.__name__
 _OF_PAPERS = (
     "adversarial_focus.attacked", "adversarial_focus.settings", "high_frequency.settings", "high_frequency.tracking",
-    "spartan.ablation", "spartan.settings", "spatial_mixing.settings",
+    "spartan.ablation", "spartan.camera", "spartan.settings", "spatial_mixing.settings",
 )  # fmt: skip
 _SHARED = (
     "bootstrap", "catalog", "curves", "kernel_scores", "margins", "protocol", "reproduce", "scores", "timing",

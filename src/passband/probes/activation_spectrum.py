@@ -105,7 +105,7 @@ def _maps(name: str, output: Any) -> Tensor:
 def _curve(names: tuple[str, ...], values: np.ndarray, order: np.ndarray, how: dict[str, Any]) -> Curve:
     notes = [
         "The mean length of the frequency vectors of a layer's maps, weighted by power, without their means; a pixel "
-        "is one of the layer's own map. White noise lies at 0.38.",
+        "is one of the layer's own map. White noise lies at 0.38 on large maps, at 0.39 on 8×8.",
         f"Measured on {len(order):,} images, the model in evaluation mode.",
     ]
     if constant := int(np.isnan(values).sum()):

@@ -22,6 +22,8 @@ from passband.probes.peak import held, peak
 from passband.probes.registry import PROBES, TIMED
 
 _MIB = 2**20
+_REFUSED = {"unfolded": "Not folded", "layout_kept": "Not in channels last", "not_copied": "Not copied"}
+"""What the quick form says was not done, to what a reader is told."""
 _FORWARD, _LATENCY, _STEP = "forward", "latency", "training step"
 
 
@@ -90,20 +92,21 @@ def cost(
     wanted = (precision,) if precision != "float32" else precisions
     _check(batch, wanted)
     images = _images(batches, batch)
-    counts = count(model, images)
+    counts = count(model, images.contiguous())  # code with `view` counts on it
     notes, rows = [], []
+    used: dict[str, Any] = {}
     for one in dict.fromkeys(wanted):
         if one == "bf16" and precision != "bf16" and images.device.type == "cpu" and not has_bf16():
             notes.append("bf16 is left out: this processor has no instructions for it.")
             continue
-        works, how = _works(model, images, one, training, folded, compiled)
-        notes += [note for note in how if note not in notes]
+        works, said, used = _works(model, images, one, training, folded, compiled)
+        notes += [note for note in said if note not in notes]
         with torch.random.fork_rng():
             seconds = interleaved({name: work.run for name, work in works.items()}, rounds, budget=budget)
             rows += [_row(name, one, works[name], seconds[name], images.device) for name in works]
     how_made = {
         "probe": "cost", "batch": batch, "rounds": rounds, "threads": torch.get_num_threads(),
-        "tf32": torch.backends.cudnn.allow_tf32, "folded": folded, "compiled": compiled,
+        "tf32": torch.backends.cudnn.allow_tf32, **used,
     }  # fmt: skip
     return (_counts(counts, images, how_made), _times(rows, tuple(notes), how_made))
 
@@ -127,9 +130,10 @@ def _images(batches: Batches, count: int) -> Tensor:
 
 def _works(
     model: nn.Module, images: Tensor, precision: Any, training: bool, folded: bool, compiled: bool
-) -> tuple[dict[str, _Work], list[str]]:
+) -> tuple[dict[str, _Work], list[str], dict[str, Any]]:
     quick = fast(model, images[:2], folding=folded, precision=precision, compile=compiled)
-    notes = [str(quick.how[key]) for key in ("unfolded", "layout_kept", "not_copied") if key in quick.how]
+    refused = {key: words for key, words in _REFUSED.items() if key in quick.how and (folded or key != "unfolded")}
+    notes = [f"{words}: {quick.how[key]}." for key, words in refused.items()]
     watched = images.device.type == "cuda" or not quick.how["compiled"]
     size = held([*quick.module.parameters(), *quick.module.buffers()])
 
@@ -147,7 +151,7 @@ def _works(
     elif training:
         layout = torch.channels_last if quick.how["layout"] == "channels_last" else torch.contiguous_format
         works[_STEP] = _training_step(model, images.contiguous(memory_format=layout), precision == "bf16")
-    return works, notes
+    return works, notes, {key: quick.how[key] for key in ("folded", "also_folded", "compiled") if key in quick.how}
 
 
 def _training_step(model: nn.Module, images: Tensor, bf16: bool) -> _Work:

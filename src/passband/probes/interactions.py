@@ -98,8 +98,9 @@ def interactions(
     **The floor**: the absolute mean of few noisy terms is above zero without any interaction, by σ·√(2/πK) for K
     contexts, except at both ends, which have one context and no noise. So few contexts lift the middle orders. The
     floor is half the absolute difference between the means of the two halves of the contexts. The corrected strength is
-    ``√(strength² − floor²)``: exact where interactions and noise are normal and vary alike from pair to pair, and too
-    large, never too small on paper, where they vary otherwise. Curves of several models need equal options.
+    ``√(strength² − floor²)``: exact where interactions and noise are normal and vary alike from pair to pair; too large
+    where their spread differs from pair to pair, or where the difference is clipped at 0; too small, by up to a fifth,
+    where interactions are nearly of one size. Curves of several models need equal options.
 
     Pairs and contexts belong to an image's name and the seed: all models meet the same ones, whatever their input size.
 

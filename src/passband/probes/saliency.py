@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passband.attacks.packing import working_size
+from passband.attacks.packing import chunks, working_size
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.progress import track
 from passband.core.results import Column, Gallery, Picture, Result, Table
@@ -30,6 +30,8 @@ TOP = 0.1
 """Share of an image's pixels whose part of the map's energy is its concentration."""
 _PIXELS = 160
 """Smallest side of a picture."""
+_ENLARGED = 256
+"""Maps that are enlarged to the images' size at a time."""
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [batch, class] to the classes whose maps are made, int64 [row, batch]."""
@@ -228,7 +230,7 @@ def _concentration(found: Cams, asked: tuple[str, ...], size: tuple[int, int], h
     rows, arrays = [], {"predicted.answer": found.logits.argmax(1).numpy()}
     for row, one in enumerate(asked):
         maps = found.maps[row]
-        shares = concentration(enlarged(maps, size))
+        shares = torch.cat([concentration(enlarged(maps[at], size)) for at in chunks(len(maps), _ENLARGED)])
         filled = shares[shares.isfinite()]
         rows.append((one, float(filled.mean()) if len(filled) else None, len(shares) - len(filled), len(shares)))
         arrays |= {one: maps.numpy(), f"{one}.class": found.classes[row].numpy()}

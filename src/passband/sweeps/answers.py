@@ -67,6 +67,7 @@ def measure(
     }  # fmt: skip
     if probe in TIMED:
         identity |= {"hardware": hardware_class(batches.device.type), "threads": torch.get_num_threads()}
+        identity |= {"torch": versions()["torch"]}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     kept = folder / key
     with lock(kept):

@@ -187,7 +187,11 @@ class Lab:
         return Subject.of(f"{plain.name}, {done}", plain.model)
 
     def untrained(self, run: Run) -> Subject:
-        """Make a run's model as its training found it: the control for what the architecture alone does."""
+        """Make a run's model as its training found it: the control for what training adds.
+
+        It is what the architecture does with drawn weights alone where these let each part speak: of a SpaRTAN, whose
+        layer scales begin at 1e-5, only stem, patch embeddings and head do.
+        """
 
         def begun(model: Classifier) -> str:
             with torch.random.fork_rng():

@@ -80,7 +80,23 @@ def test_the_papers_own_numbers_hold_but_where_a_claim_says_so() -> None:
     assert margins(mixers, papers(mixers))["both"] == pytest.approx(2)
     assert margins(mixers, papers(mixers))["both more than SMixer with SE"] == pytest.approx(1.7)
     assert margins(kernel_size, papers(kernel_size))["acceptable drop"] == pytest.approx(0.27)
-    assert margins(kernel_size, papers(kernel_size))["fewer parameters"] == pytest.approx(100 * 0.03 / 2.10)
+    assert margins(kernel_size, papers(kernel_size))["fewer parameters"] == 0
+
+
+def test_what_smaller_kernels_save_is_the_papers_share_and_not_any() -> None:
+    five = {"case": "5, XT at 224", "seed": None, "FLOPs": 1.0, "parameters": 1.0}
+    for flops, parameters, expected in ((0.944, 0.9857, (0, 0)), (0.95, 0.98, (-1, -0.6)), (1.0, 1.0, (-6, -1.4))):
+        row = {"case": "3, XT at 224", "seed": None, "FLOPs": flops, "parameters": parameters}
+        found = margins(kernel_size, [row, five])
+        assert (found["fewer FLOPs"], found["fewer parameters"]) == expected
+
+
+def test_as_many_are_not_fewer() -> None:
+    rows = [{"case": f"{name}, XT at 224", "seed": None, "parameters": 2.0, "FLOPs": 1.0} for name in "FD"]
+    found = margins(convolution_type, rows)
+    assert found["depthwise has fewer parameters"] == found["depthwise has fewer FLOPs"] == -1
+    rows = [{"case": name, "seed": None, "parameters": 2.2} for name in ("SpaRTAN-XT at 224", "DeiT-T")]
+    assert imagenet.fewest(rows) == -1 and imagenet.fewest([rows[0], rows[1] | {"parameters": 5.7}]) == 3.5
 
 
 def test_every_table_trains_what_its_columns_say_and_shares_its_default() -> None:

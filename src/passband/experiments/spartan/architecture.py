@@ -183,8 +183,8 @@ CLAIMS: tuple[Claim, ...] = (
     exactly("equation 9", "Complex multiplication initiates superposition on both the real and imaginary part: what "
             "the network computes is that (margin: minus the numbers that differ).", f"{_WAVES}, equation 9",
             _number("equation 9", "differing", -1.0)),
-    exactly("varying frequencies", "Modulation generates waves with varying frequencies (margin: minus the complex "
-            "weights that leave the wave its one frequency).", f"{_WAVES}, figure 4 d",
+    exactly("varying frequencies", "Modulation generates waves with varying frequencies (as a function of θ; margin: "
+            "minus the complex weights that leave the wave its one frequency).", f"{_WAVES}, figure 4 d",
             _number("modulation", "unchanged", -1.0), unit="weights"),
 )  # fmt: skip
 

@@ -212,7 +212,8 @@ EXPERIMENT = Experiment(
         Claim(
             "channels more robust",
             "Channels-only models are more naturally robust (here SpaRTAN, PGD).",
-            "spatial-mixing, section 4.3.2", lambda rows: difference(rows, CHANNELS, SPARTAN, "PGD 1/255"), smallest=1.0,
+            "spatial-mixing, section 4.3.2", lambda rows: difference(rows, CHANNELS, SPARTAN, "PGD 1/255"),
+            smallest=1.0,
         ),
     ),
     limit={Scale.SMOKE: 16, Scale.SMALL: 2000, Scale.FULL: 5000},

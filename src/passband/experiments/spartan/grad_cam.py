@@ -1,7 +1,7 @@
 """Does SpaRTAN see whole objects, hidden ones too, and each kind by itself? Grad-CAM measured against boxes.
 
 The paper shows heat maps of single images and names no peer. Here they are measured, on objects whose boxes are known,
-against three networks of about as many parameters. All numbers are of the class of the object:
+against three networks of about as many parameters, at full scale of more. All numbers are of the class of the object:
 
 - ``inside``: the share of a map's energy (its sum) in the boxes of its class; ``beyond area`` is what that exceeds the
   boxes' share of the picture by, and ``beyond others`` what it exceeds the share by that the network's maps of other
@@ -15,10 +15,13 @@ against three networks of about as many parameters. All numbers are of the class
 - ``absent``: as ``beyond area``, of the map of a class that the photograph does not show; ``own less absent`` is by how
   much the object's own class has more.
 
-The last stages of the networks differ in resolution (2×2 places for 32 pixels, ResNet 4×4), and coarse maps reach over
-boxes. So ``one grid`` is ``beyond area`` with all maps averaged to the same places, and extents are always measured
-there. ``finer`` is ``beyond area`` at the last stage of four places a side or more (14 at full scale). A SpaRTAN that
-was not trained stands beside.
+The last stages of the networks differ in resolution (2×2 places for 32 pixels, ResNet 4×4; ConvNeXt's has one place
+there, and its map is that of the stage before, ``stages.2``, of 2×2: ``layer`` says whose a map is), and coarse maps
+reach over boxes. So ``one grid`` is ``beyond area`` with all maps averaged to the same places, and extents are always
+measured there. ``finer`` is ``beyond area`` at the last stage of four places a side or more (14 at full scale).
+
+A SpaRTAN that was not trained stands beside. It is stem, patch embeddings and head: its layer scales are 1e-5, so that
+its mixers play no part.
 
 Below full scale there are no weights of ImageNet: the networks are those that learned cifar10-jpeg (at smoke the
 built-in photographs), and the pictures are **crops of coco128 at 32 pixels**, not its photographs: squares around
@@ -31,12 +34,12 @@ Intervals draw photographs anew, as objects in one are not independent; there ar
 that only large differences show.
 
 **Source**: spartan, section IV-A3, figures 1b, 5 and 6. No numbers. The layer, the last block of stage 4, as in its
-released code; of the peers their last stage (:func:`passband.probes.cam_layer.layer_named`).
+released code; of the peers their last stage of more than one place (:func:`passband.probes.cam_layer.layer_named`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,29 +47,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passband.attacks.packing import chunks
 from passband.core.claims import Claim, Rows
 from passband.core.errors import PassbandError
 from passband.core.results import Cell, Column, Gallery, Picture, Result
 from passband.core.scale import Scale
+from passband.data import catalog
 from passband.data.coco import CIFAR10, coco128, imagenet
-from passband.data.dataset import ImageSet, as_floats, fingerprint
 from passband.data.object_views import ObjectViews, crops, pasted, squashed
 from passband.data.photos import photos
 from passband.experiments.margins import difference, value
 from passband.experiments.protocol import Case, Experiment, Measured
-from passband.experiments.spartan.settings import SEEDS, SETS, peers, training
+from passband.experiments.spartan.camera import Camera, Groups, outputs
+from passband.experiments.spartan.settings import PEERS, SEEDS, SETS, SPARTAN, UNTRAINED, subject_of
 from passband.models.wrap import Classifier
 from passband.probes.pointing import energy_elsewhere, energy_inside, extent, on_grid
 from passband.probes.saliency import enlarged, painted, strip
-from passband.sweeps.answers import measure as asked
 from passband.sweeps.lab import Lab
-from passband.sweeps.resolve import Subject
-from passband.tasks.classification import predict, untouched
-from passband.train.run import Run
 
-SPARTAN, UNTRAINED = "SpaRTAN", "SpaRTAN, untrained"
-PEERS = ("ResNet", "MobileNetV2", "ConvNeXt")
 GRID = {Scale.SMOKE: 2, Scale.SMALL: 2, Scale.FULL: 7}
 """Places a side of the coarsest map at each scale, to which all are averaged for ``one grid``."""
 COARSEST = {Scale.SMOKE: 8, Scale.SMALL: 8, Scale.FULL: 16}
@@ -77,16 +74,13 @@ EXTENT, HIDDEN_EXTENT, ABSENT, OWN = "extent", "occluded extent", "absent", "own
 PHOTOGRAPHS = "photographs"
 _SHOWN = 8
 
-Groups = Mapping[str, Sequence[str]]
-"""A class of objects to the network's classes that lie in it."""
-
 
 @dataclass(frozen=True)
 class Set:
     """Hold what a scale is measured on.
 
     Attributes:
-        single: Pictures of one class each.
+        single: Pictures of one class each, of two photographs at least.
         double: Pictures of figure 6: each photograph with two classes follows itself, once for each.
         groups: What the network calls the classes.
     """
@@ -94,6 +88,12 @@ class Set:
     single: ObjectViews
     double: ObjectViews | None
     groups: Groups
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All classes whose maps are made."""
+        more = self.double.kinds if self.double else ()
+        return tuple(dict.fromkeys((*self.single.kinds, *self.single.absent, *more)))
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -109,17 +109,17 @@ def cases(scale: Scale) -> list[Case]:
 def measure(case: Case, lab: Lab) -> Measured:
     """Train one network and measure its maps of the objects."""
     pictures = objects(lab)
-    name = case["case"]
-    model = peers(lab.scale)[name] if name in PEERS else None
-    run = lab.train(training(lab.scale, data=case["data"], seed=case["seed"], model=model))
-    subject = lab.untrained(run) if name == UNTRAINED else lab.subject(run)
+    names = catalog.load(case["data"], data_dir=lab.data_dir, limit=1).class_names
+    for kind in pictures.kinds:  # refused before any training
+        outputs(names, pictures.groups[kind], case["data"])
+    run, subject = subject_of(case, lab)
     camera = Camera(subject, run, lab, pictures.groups)
     single = pictures.single
-    own, answers = camera.maps(single.images, single.kinds)
-    hidden, _ = camera.maps(single.occluded, single.kinds)
-    absent, _ = camera.maps(single.images, single.absent)
+    own, answers, layer = camera.maps(single.images, single.kinds)
+    hidden, *_ = camera.maps(single.occluded, single.kinds)
+    absent, *_ = camera.maps(single.images, single.absent)
     scores = _scores(single, own, hidden, absent, GRID[lab.scale])
-    finer, _ = camera.maps(single.images, single.kinds, layer=finer_stage(subject.model, lab.scale))
+    finer, *_ = camera.maps(single.images, single.kinds, layer=finer_stage(subject.model, lab.scale))
     scores[FINER] = _beyond(finer, single.inside)
     right = [answers[at] in camera.indices(kind) for at, kind in enumerate(single.kinds)]
     samples = {column: _by_photograph(one, single) for column, one in scores.items()}
@@ -129,10 +129,10 @@ def measure(case: Case, lab: Lab) -> Measured:
     row |= {
         "area": 100 * float(_by_photograph(single.inside.mean((1, 2)), single).mean()),
         "empty": 100 * float((own.sum((1, 2)) == 0).float().mean()),
-        "grid": f"{own.shape[1]}×{own.shape[2]}", "objects": int(single.objects.max()) + 1,
+        "layer": layer, "grid": f"{own.shape[1]}×{own.shape[2]}", "objects": int(single.objects.max()) + 1,
         "photographs": int(single.photographs.max()) + 1, "pictures": single.what, "run": run.digest,
     }  # fmt: skip
-    shown: list[Result] = [] if name == UNTRAINED else _galleries(pictures, own, hidden, camera, row)
+    shown: list[Result] = [] if case["case"] == UNTRAINED else _galleries(pictures, own, hidden, camera, row)
     drawn = dict.fromkeys((*samples, *verdicts), PHOTOGRAPHS)
     return Measured(row, tuple(shown), verdicts=verdicts, samples=samples, drawn_from=drawn)
 
@@ -142,6 +142,7 @@ def objects(lab: Lab) -> Set:
 
     Raises:
         MissingData: when coco128 is not there, above smoke.
+        PassbandError: when fewer than two of its photographs show objects that can be used.
     """
     if lab.scale is Scale.SMOKE:
         return Set(pasted(8), None, {kind: (kind,) for kind in photos("test").class_names})
@@ -149,57 +150,10 @@ def objects(lab: Lab) -> Set:
     full = lab.scale is Scale.FULL
     groups: Groups = imagenet() if full else {kind: (name,) for kind, name in CIFAR10.items()}
     whole = squashed(scenes, list(groups), 224 if full else 32)
-    return Set(whole if full else crops(scenes, list(groups), 32), whole.shared(), groups)
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Take a network's maps of pictures, kept with its run."""
-
-    subject: Subject
-    run: Run
-    lab: Lab
-    groups: Groups
-
-    def indices(self, kind: str) -> list[int]:
-        """Return the network's outputs that lie in a class of objects.
-
-        Raises:
-            PassbandError: when it has none.
-        """
-        names = self.subject.model.spec.class_names
-        found = [names.index(name) for name in self.groups[kind] if name in names]
-        if not found:
-            raise PassbandError(
-                f"grad-cam needs a set with the class {' or '.join(self.groups[kind][:2])}, and "
-                f"{self.run.recipe.data.name} has none: leave --data out"
-            )
-        return found
-
-    def maps(self, images: np.ndarray, kinds: Sequence[str], layer: str | None = None) -> tuple[Tensor, np.ndarray]:
-        """Return each picture's map of a class of objects, at the layer's resolution, and the network's answers."""
-        names = self.subject.model.spec.class_names
-        labels = self._labels(images, kinds)
-        mark = fingerprint("grad-cam", images, labels)
-        batches = ImageSet("grad-cam", images, labels, names, mark).batches(device=self.lab.device)
-        found = asked(
-            self.subject, batches, "saliency", {"classes": ("target",), "examples": 0, "layer": layer},
-            folder=self.run.folder / "answers", command=self.lab.command,
-        )  # fmt: skip
-        arrays = found[0].arrays
-        return torch.from_numpy(np.asarray(arrays["target"])), np.asarray(arrays["predicted.answer"])
-
-    def _labels(self, images: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
-        """Return of each picture the output to explain: of several that lie in its class the largest."""
-        choices = {kind: self.indices(kind) for kind in dict.fromkeys(kinds)}
-        if all(len(one) == 1 for one in choices.values()):
-            return np.array([choices[kind][0] for kind in kinds])
-        model = self.subject.model
-        with untouched(model):
-            pixels = torch.from_numpy(images).to(self.lab.device)
-            logits = torch.cat([predict(model, as_floats(pixels[at])).cpu() for at in chunks(len(pixels), 32)])
-        largest = [logits[at, choices[kind]].argmax() for at, kind in enumerate(kinds)]
-        return np.array([choices[kind][int(best)] for kind, best in zip(kinds, largest, strict=True)])
+    single = whole if full else crops(scenes, list(groups), 32)
+    if (count := int(single.photographs.max()) + 1) < 2:
+        raise PassbandError(f"grad-cam needs two photographs with objects, and coco128 gives {count}: lay it out anew")
+    return Set(single, whole.shared(), groups)
 
 
 def finer_stage(model: Classifier, scale: Scale) -> str:
@@ -276,7 +230,7 @@ def _galleries(pictures: Set, own: Tensor, hidden: Tensor, camera: Camera, row: 
 
 def _double(views: ObjectViews, camera: Camera) -> Gallery:
     """Show photographs with two kinds of objects beside the map of each."""
-    maps, _ = camera.maps(views.images, views.kinds)
+    maps, *_ = camera.maps(views.images, views.kinds)
     shown = []
     for at in range(0, len(views.kinds), 2):
         laid = [_laid(views.images[one], maps[one]) for one in (at, at + 1)]
@@ -360,8 +314,8 @@ EXPERIMENT = Experiment(
         *(Column(name=name, unit="points") for name in (BEYOND, OTHERS, ONE_GRID, FINER, HIDDEN)),
         Column(name=EXTENT), Column(name=HIDDEN_EXTENT),
         *(Column(name=name, unit="points") for name in (ABSENT, OWN)),
-        Column(name="empty", unit="%"), Column(name="grid"), Column(name="objects"), Column(name="photographs"),
-        Column(name="pictures"), Column(name="run"),
+        Column(name="empty", unit="%"),
+        *(Column(name=name) for name in ("layer", "grid", "objects", "photographs", "pictures", "run")),
     ),
     cases=cases,
     measure=measure,
@@ -383,7 +337,8 @@ EXPERIMENT = Experiment(
         _own("inside beyond chance, finer", FINER, f"{_ALONG}: beyond the boxes' share, at the finer stage."),
         _claim(
             "training puts it there",
-            f"{_ALONG}: a trained SpaRTAN has more energy inside than one that was not trained.",
+            f"{_ALONG}: a trained SpaRTAN has more energy inside than one that was not trained (its layer scales are "
+            "1e-5, so that its mixers play no part).",
             _SECTION, lambda rows: difference(rows, SPARTAN, UNTRAINED, BEYOND),
         ),
     ),

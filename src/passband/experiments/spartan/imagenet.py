@@ -10,9 +10,8 @@ epochs of 8,000 JPEG photographs of 32 pixels (``cifar10-jpeg``, which is not CI
 show that it learns. At full scale SpaRTAN-XT and T at 224 and 256 pixels and three networks of timm, all by the paper's
 recipe for SpaRTAN, where its table takes others' accuracy from their own papers.
 
-Given weights are evaluated by ``passband probe spartan_t --weights FILE --data folder:PATH --only bands``: images come
-to the network's size with a crop ratio of 1.0, as in the released code. For the usual ratio of 224/256 take the model
-from ``probing.load`` and replace its ``spec`` by one with ``crop_pct=0.875``.
+Given weights are evaluated by ``passband probe spartan_t --weights FILE --data folder:PATH --only bands``, at a crop
+ratio of 1.0 as in the released code; ``docs/spartan.md`` has that and the usual 224/256.
 
 **Source**: spartan, section IV-A and table II.
 """
@@ -94,7 +93,7 @@ def recipe(name: str, scale: Scale, data: str, seed: int) -> Recipe:
 
 
 def fewest(rows: Rows) -> float | None:
-    """Return by how many millions of parameters the smallest counted network of others exceeds SpaRTAN-XT, -1 for as many."""
+    """Return by how many millions of parameters the smallest of others exceeds SpaRTAN-XT, -1 for as many."""
     ours = value(rows, "SpaRTAN-XT at 224", "parameters")
     others = [found for name in OTHERS if (found := value(rows, name, "parameters")) is not None]
     return None if ours is None or not others else untied(min(others) - ours)
