@@ -24,3 +24,21 @@ def nearer(rows: Rows, case: str, to: str, than: str, column: str) -> float | No
     """
     far, close = difference(rows, case, than, column), difference(rows, to, case, column)
     return None if far is None or close is None else far - close
+
+
+def rank_correlation(rows: Rows, column: str, other: str, count: int) -> float | None:
+    """Return Spearman's rank correlation of two columns over rows that have both.
+
+    Returns:
+        None where fewer than ``count`` rows have both, or one column has the same number everywhere.
+    """
+    pairs = [(row.get(column), row.get(other)) for row in rows]
+    known = [(a, b) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
+    if len(known) < count:
+        return None
+    left, right = zip(*known, strict=True)
+    if len(set(left)) == 1 or len(set(right)) == 1:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(left, right).statistic)

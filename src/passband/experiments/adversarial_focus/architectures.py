@@ -24,7 +24,7 @@ from passband.core.results import Cell, Column
 from passband.core.scale import Scale
 from passband.experiments.adversarial_focus.attacked import ABOUT, COLUMNS, about, attacked
 from passband.experiments.adversarial_focus.settings import SEEDS, SETS, architectures, trained_run, training
-from passband.experiments.margins import difference
+from passband.experiments.margins import difference, rank_correlation
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.sweeps.lab import Lab
 
@@ -62,18 +62,6 @@ def improves_less(rows: Rows, family: str) -> float | None:
     """Return by how much more a family's lead over the ResNet is under PGD-20 than on clean images, in points."""
     robust, clean = (difference(rows, family, "ResNet", column) for column in ("PGD-20", "clean"))
     return None if robust is None or clean is None else robust - clean
-
-
-def grows(rows: Rows, column: str) -> float | None:
-    """Return the rank correlation of a column with the number of parameters, over all four networks."""
-    pairs = [(row.get("parameters"), row.get(column)) for row in rows]
-    known = [(int(left), float(right)) for left, right in pairs if isinstance(left, int) and isinstance(right, float)]
-    sizes, numbers = zip(*known, strict=True) if known else ((), ())
-    if len(known) < len(PAPERS) or len(set(numbers)) == 1:
-        return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(sizes, numbers).statistic)
 
 
 _PLACE = "adversarial-focus, section 3.3.1, table 4"
@@ -121,7 +109,8 @@ EXPERIMENT = Experiment(
         Claim(
             "robustness grows with capacity",
             "They do so because of the larger capacity (here the rank correlation of the accuracy under PGD-20 with "
-            "the number of parameters).", _PLACE, lambda rows: grows(rows, "PGD-20"), unit="of correlation",
+            "the number of parameters).", _PLACE, lambda rows: rank_correlation(rows, "parameters", "PGD-20", len(PAPERS)),
+            unit="of correlation",
             smallest=0.5,
         ),
     ),

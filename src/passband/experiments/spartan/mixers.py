@@ -16,7 +16,7 @@ from typing import Any
 
 from passband.core.claims import Claim, Rows
 from passband.core.scale import Scale
-from passband.experiments.margins import difference
+from passband.experiments.margins import difference, rank_correlation
 from passband.experiments.protocol import Case, Experiment, Measured
 from passband.experiments.spartan.ablation import COLUMNS, ablated, above, trainings
 from passband.experiments.spartan.settings import LIMIT
@@ -50,18 +50,6 @@ def more_by_both(rows: Rows) -> float | None:
     return None if both is None or paired is None else both - paired
 
 
-def grows(rows: Rows, column: str) -> float | None:
-    """Return the rank correlation of accuracy with a column, over all six networks."""
-    pairs = [(row.get(column), row.get("accuracy")) for row in rows]
-    known = [(left, right) for left, right in pairs if isinstance(left, float) and isinstance(right, float)]
-    sizes, numbers = zip(*known, strict=True) if known else ((), ())
-    if len(known) < len(NETWORKS) or len(set(numbers)) == 1:
-        return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(sizes, numbers).statistic)
-
-
 _PLACE = "spartan, section IV-C1, table IV"
 
 
@@ -69,7 +57,8 @@ def _follows(column: str) -> Claim:
     return Claim(
         f"accuracy follows {column}",
         f"Control, not in the paper: the six networks' accuracy grows with their {column} (rank correlation).",
-        _PLACE, lambda rows: grows(rows, column), unit="of correlation", smallest=0.5,
+        _PLACE, lambda rows: rank_correlation(rows, column, "accuracy", len(NETWORKS)), unit="of correlation",
+        smallest=0.5,
     )  # fmt: skip
 
 
