@@ -109,7 +109,8 @@ EXPERIMENT = Experiment(
         Claim(
             "robustness grows with capacity",
             "They do so because of the larger capacity (here the rank correlation of the accuracy under PGD-20 with "
-            "the number of parameters).", _PLACE, lambda rows: rank_correlation(rows, "parameters", "PGD-20", len(PAPERS)),
+            "the number of parameters).", _PLACE,
+            lambda rows: rank_correlation(rows, "parameters", "PGD-20", len(PAPERS)),
             unit="of correlation",
             smallest=0.5,
         ),
