@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from benchmarks.side_by_side import Pair, compare, parser, report, show_times
 from benchmarks.spartan_reference import Reference, copy_weights, reference_gradients
@@ -121,6 +122,21 @@ class Sides:
         return waited(made, images, bf16)
 
 
+def in_turn(network: nn.Module, images: Tensor) -> Run:
+    """Return a run of a network, compiled whole, on a few images at a time."""
+    options: Any = {"freezing": True} if images.device.type == "cpu" else None
+    made: Any = torch.compile(deepcopy(network), fullgraph=True, options=options)
+    return lambda: [waited(made, part)() for part in images.split(FEW)]
+
+
+def profiled(run: Run) -> None:
+    """Print where the time of a run goes."""
+    run()
+    with profile() as found:
+        run()
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=6, max_name_column_width=40))
+
+
 def measure(title: str, variants: dict[str, Run], pairs: list[Pair], images: int, rounds: int) -> list[dict[str, Any]]:
     """Time variants in turns, and print images a second and the ratios as soon as they are there."""
     times = interleaved(variants, rounds)
@@ -151,15 +167,20 @@ def inference(sides: Sides, rounds: int, note: str) -> list[dict[str, Any]]:
 
 def compiled(sides: Sides, rounds: int, note: str) -> list[dict[str, Any]]:
     """Compare networks that ``torch.compile`` has seen."""
-    theirs, last = "the reference compiled", "the reference compiled, channels last"
+    theirs, last, few = "the reference compiled", "the reference compiled, channels last", "ours, a few at a time"
     variants = {
         OURS: sides.compiled(sides.folded, sides.last),
+        few: in_turn(sides.folded, sides.last),
         PLAIN: waited(sides.theirs, sides.plain),
         theirs: sides.compiled(sides.theirs, sides.plain),
         last: sides.compiled(in_last(sides.theirs), sides.last),
     }
     pairs = [Pair("SpaRTAN-T, folded and compiled, against the reference", OURS, PLAIN, 2.4, note)]
     pairs += [Pair(f"SpaRTAN-T, folded and compiled, against {name}", OURS, name, 1.0, note) for name in (theirs, last)]
+    pairs.append(
+        Pair(f"SpaRTAN-T, folded, compiled, {FEW} images at a time, against the reference", few, PLAIN, None, note)
+    )
+    profiled(variants[few])
     return measure("compiled", variants, pairs, len(sides.plain), rounds)
 
 

@@ -195,6 +195,7 @@ PAGES = {
     "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
     "docs/attacks.md": {"cw": cw_table, "speed": speed_table},
     "docs/hardening.md": {"harden": harden_tables},
+    "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
 }
 """Each page's tables, by their marks."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import timm
@@ -126,6 +128,7 @@ def test_frozen_models_have_no_training_step_and_bf16_is_measured_where_it_is_as
     model = Small().requires_grad_(False)
     _, times = cost(model, images().batches(2), batch=2, rounds=1, precision="bf16")
     assert [row[1:3] for row in times.rows] == [("bf16", "forward"), ("bf16", "latency")]
+    assert any(re.fullmatch(r"bf16 changes [0-2] of 2 predictions.", note) for note in times.notes)
     assert "No parameter asks for a gradient" in times.notes[-1]
 
 

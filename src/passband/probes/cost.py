@@ -131,9 +131,12 @@ def _images(batches: Batches, count: int) -> Tensor:
 def _works(
     model: nn.Module, images: Tensor, precision: Any, training: bool, folded: bool, compiled: bool
 ) -> tuple[dict[str, _Work], list[str], dict[str, Any]]:
-    quick = fast(model, images[:2], folding=folded, precision=precision, compile=compiled)
+    sample = images if precision == "bf16" else images[:2]
+    quick = fast(model, sample, folding=folded, precision=precision, compile=compiled)
     refused = {key: words for key, words in _REFUSED.items() if key in quick.how and (folded or key != "unfolded")}
     notes = [f"{words}: {quick.how[key]}." for key, words in refused.items()]
+    if "changed" in quick.how:
+        notes.append(f"bf16 changes {quick.how['changed']}.")
     watched = images.device.type == "cuda" or not quick.how["compiled"]
     size = held([*quick.module.parameters(), *quick.module.buffers()])
 
