@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from passband.attacks.chance import fork, normal, uniform
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.logit_ratio import check_classes, logit_ratio, picked, targeted_logit_ratio
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
@@ -82,8 +83,9 @@ class APGD:
         """Return how it searches."""
         return _Ascent(self, self.loss, targeted=self.targeted)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(replace(self.search(), content=True), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> APGD:
@@ -140,8 +142,9 @@ class APGDT:
         """Return how it searches."""
         return _Ascent(self, "dlr", goals=self.n_classes - 1)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(replace(self.search(), content=True), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> APGDT:

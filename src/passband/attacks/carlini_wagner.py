@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, Search, searched
 from passband.attacks.threat import Images, Threat, check_images
@@ -131,7 +132,7 @@ class CW:
             )
         return self
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch.
 
         Args:
@@ -145,6 +146,7 @@ class CW:
         Raises:
             PassbandError: when images or labels are out of range, or the model gives NaN.
         """
+        refuse_loss(self, loss)
         if self.compat is not None:
             return _coupled(self, model, images, labels)
         return searched(self.search(), model, images, labels)

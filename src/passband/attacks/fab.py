@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from passband.attacks.chance import fork, normal, uniform
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
 from passband.attacks.threat import Images, Norm, Threat, threat_of
@@ -124,7 +125,7 @@ class FAB:
         """Return how it searches, which is itself."""
         return self
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch.
 
         Args:
@@ -138,6 +139,7 @@ class FAB:
         Raises:
             PassbandError: when images or labels are out of range, or the model gives NaN.
         """
+        refuse_loss(self, loss)
         return searched(self, model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> FAB:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from passband.attacks.given_loss import GivenLoss, climbed
 from passband.attacks.registry import ATTACKS
-from passband.attacks.search import Labels, searched
+from passband.attacks.search import Labels
 from passband.attacks.threat import Images, threat_of
 from passband.attacks.walk import Walk, check_restarts, check_steps, scaled
 from passband.core.band import Band
@@ -69,9 +71,11 @@ class PGDL2:
             mode=self.mode,
         )
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(
+        self, model: nn.Module, images: Images, labels: Labels | Any, *, loss: GivenLoss | None = None
+    ) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
-        return searched(self.search(), model, images, labels)
+        return climbed(self, model, images, labels, loss)
 
     def at(self, eps: float, *, scale: bool = True) -> PGDL2:
         """Return this attack at another ε, keeping alpha/eps (``scale``) or alpha."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from passband.attacks.given_loss import GivenLoss, climbed
 from passband.attacks.registry import ATTACKS
-from passband.attacks.search import Labels, searched
+from passband.attacks.search import Labels
 from passband.attacks.threat import Images, check_eps, threat_of
 from passband.attacks.walk import Walk, check_restarts, check_steps, scaled
 from passband.core.band import Band
@@ -45,21 +47,25 @@ class FGSM:
         threat = threat_of("Linf", self.eps, self.band)
         return Walk(threat, alpha=self.eps, steps=1, targeted=self.targeted, mode=self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(
+        self, model: nn.Module, images: Images, labels: Labels | Any, *, loss: GivenLoss | None = None
+    ) -> Images:
         """Attack a batch.
 
         Args:
             model: Images in [0, 1] in, logits out; left as it was found.
             images: float [B, C, H, W] in [0, 1].
-            labels: int64 [B], the classes to lead away from, or to.
+            labels: int64 [B], the classes to lead away from, or to; with ``loss``, whatever it takes.
+            loss: ``loss(model, images, labels)`` rises in place of the cross-entropy (falls, in a targeted attack):
+                one number or one per image, as :func:`passband.attacks.given_loss.climbed` takes it.
 
         Returns:
             Adversarial images in [0, 1], of the images' type and memory format.
 
         Raises:
-            PassbandError: when images or labels are out of range, or the model gives NaN.
+            PassbandError: when images or labels are out of range, or the model or the loss gives NaN.
         """
-        return searched(self.search(), model, images, labels)
+        return climbed(self, model, images, labels, loss)
 
     def at(self, eps: float, *, scale: bool = True) -> FGSM:
         """Return this attack at another ε; its one step is always ε."""
@@ -103,9 +109,11 @@ class FFGSM:
         threat = threat_of("Linf", self.eps, self.band)
         return Walk(threat, alpha, 1, "ball", targeted=self.targeted, seed=self.seed, mode=self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(
+        self, model: nn.Module, images: Images, labels: Labels | Any, *, loss: GivenLoss | None = None
+    ) -> Images:
         """Attack a batch, as :meth:`FGSM.__call__` does."""
-        return searched(self.search(), model, images, labels)
+        return climbed(self, model, images, labels, loss)
 
     def at(self, eps: float, *, scale: bool = True) -> FFGSM:
         """Return this attack at another ε, keeping alpha/eps (``scale``) or alpha."""
@@ -151,9 +159,11 @@ class BIM:
         threat = threat_of("Linf", self.eps, self.band)
         return Walk(threat, alpha, steps, targeted=self.targeted, mode=self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(
+        self, model: nn.Module, images: Images, labels: Labels | Any, *, loss: GivenLoss | None = None
+    ) -> Images:
         """Attack a batch, as :meth:`FGSM.__call__` does."""
-        return searched(self.search(), model, images, labels)
+        return climbed(self, model, images, labels, loss)
 
     def at(self, eps: float, *, scale: bool = True) -> BIM:
         """Return this attack at another ε, keeping alpha/eps (``scale``) or alpha."""
@@ -222,9 +232,11 @@ class PGD:
             mode=self.mode,
         )
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(
+        self, model: nn.Module, images: Images, labels: Labels | Any, *, loss: GivenLoss | None = None
+    ) -> Images:
         """Attack a batch, as :meth:`FGSM.__call__` does."""
-        return searched(self.search(), model, images, labels)
+        return climbed(self, model, images, labels, loss)
 
     def at(self, eps: float, *, scale: bool = True) -> PGD:
         """Return this attack at another ε.

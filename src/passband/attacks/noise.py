@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from passband.attacks.chance import normal
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
 from passband.attacks.threat import Images
@@ -46,8 +47,9 @@ class GN:
         """Return how it searches: not at all."""
         return _Noise(self.std, self.seed, self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> GN:

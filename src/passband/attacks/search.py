@@ -181,10 +181,7 @@ def asked(attack: Search, model: nn.Module, rows: Rows, *, check: bool = False) 
             check_targets(rows.labels, check_logits(logits, len(points)).shape[1])
         losses = attack.losses(logits, rows)
         if losses is not None and not losses.requires_grad:
-            raise PassbandError(
-                f"no gradient reaches the images (torch.no_grad or NumPy in the model's forward), and "
-                f"{type(attack).__name__} follows one; let gradients through, or attack with square"
-            )
+            raise blocked(type(attack).__name__, cure="let gradients through, or attack with square")
         gradient = None if losses is None else _gradient(losses, points)
     logits = logits.detach()
     return Said(logits, None if losses is None else losses.detach(), gradient, fooled(attack, logits, rows))
@@ -248,6 +245,12 @@ def check_labels(labels: Tensor, images: Tensor) -> None:
         raise PassbandError(
             f"labels are class indices, int64 [{len(images)}] on {images.device} as the images; got {came}"
         )
+
+
+def blocked(name: str, cure: str) -> PassbandError:
+    """Build the error for an attack that follows a gradient, where none reaches the images."""
+    where = "torch.no_grad or NumPy in the model's forward"
+    return PassbandError(f"no gradient reaches the images ({where}), and {name} follows one; {cure}")
 
 
 def _gradient(losses: Tensor, points: Tensor) -> Tensor:

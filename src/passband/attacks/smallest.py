@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
 from passband.attacks.threat import Images, Norm
@@ -46,8 +47,9 @@ class SmallestFGSM:
         """Return how it searches."""
         return _Line(self.targeted, self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> SmallestFGSM:
@@ -95,8 +97,9 @@ class SmallestPGD:
         """Return how it searches."""
         return _Bisection(self.eps, self.alpha / self.eps, self.steps, self.targeted, self.mode)
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> SmallestPGD:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from passband.attacks.chance import fork, uniform
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, Rows, Said, searched
 from passband.attacks.threat import Images, Norm, Threat, threat_of
@@ -100,7 +101,7 @@ class Square:
         """Return how it searches, which is itself."""
         return self
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch.
 
         Args:
@@ -114,6 +115,7 @@ class Square:
         Raises:
             PassbandError: when images or labels are out of range, or the model gives NaN.
         """
+        refuse_loss(self, loss)
         return searched(self, model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> Square:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from passband.attacks.auto_pgd import APGD, APGDT
 from passband.attacks.fab import FAB
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS, Attack
 from passband.attacks.search import Labels
 from passband.attacks.square import Square
@@ -79,7 +80,7 @@ class Standard:
             return *often, square, apgdt, fabt
         return apgd(loss="ce"), apgdt, fabt, square
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch.
 
         Args:
@@ -94,6 +95,7 @@ class Standard:
         Raises:
             PassbandError: when images or labels are out of range, or the model gives NaN.
         """
+        refuse_loss(self, loss)
         check_images(images)
         answers = images.detach().clone()
         standing = self._right(model, images, labels).nonzero()[:, 0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from passband.attacks.given_loss import refuse_loss
 from passband.attacks.registry import ATTACKS
 from passband.attacks.search import Labels, searched
 from passband.attacks.threat import Images, check_eps, threat_of
@@ -57,8 +58,9 @@ class TPGD:
             threat, alpha, self.steps, "noise", rise=divergence, needs_clean=True, seed=self.seed, mode=self.mode
         )
 
-    def __call__(self, model: nn.Module, images: Images, labels: Labels) -> Images:
+    def __call__(self, model: nn.Module, images: Images, labels: Labels, *, loss: object = None) -> Images:
         """Attack a batch, as :meth:`passband.attacks.gradient_sign.FGSM.__call__` does."""
+        refuse_loss(self, loss)
         return searched(self.search(), model, images, labels)
 
     def at(self, eps: float, *, scale: bool = True) -> TPGD:

@@ -51,7 +51,7 @@ def quickstart(
 
 @app.command(short_help="Show which frequencies a model runs on.")
 def probe(
-    model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, a run, or file.py:factory.")],
+    model: Annotated[str, typer.Argument(help="A timm name, torchvision:NAME, rtdetr:NAME, a run, file.py:factory.")],
     data: Annotated[str, typer.Option(help="A set's name, folder:PATH or images:PATH.")],
     only: Annotated[str | None, typer.Option(help="Probes to run, such as bands,robustness; else the four.")] = None,
     settings: Settings = None,
@@ -63,7 +63,7 @@ def probe(
     size: Annotated[int | None, typer.Option(min=4, help="Side of the input, where the model does not say.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="First N images of one fixed permutation.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of that permutation and of the attacks' random starts.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Images per batch; results do not depend on it.")] = 128,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per batch; no result depends on it.")] = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
     data_dir: DataDir = None,
@@ -75,18 +75,14 @@ def probe(
     from passband.core.options import parse_value
     from passband.sweeps import probing
     from passband.sweeps.answers import describe
-    from passband.sweeps.resolve import images_for
     from passband.train.device import torch_device
 
     statistics = tuple[float, ...] | None
-    planned = probing.plan(only, settings or [], seed)
-    asked = probing.load(
-        model, weights=weights, pretrained=pretrained, size=size, device=torch_device(device),
+    planned = probing.plan(only, settings or [], seed, usual=probing.usual_of(model))
+    asked, batches = probing.prepared(
+        model, data, weights=weights, pretrained=pretrained, size=size, device=torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
-    )  # fmt: skip
-    batches = images_for(
-        asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch,
-        device=torch_device(device), skip_bad=skip_bad,
+        truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch, skip_bad=skip_bad,
     )  # fmt: skip
     folder = out or Path("passband-out") / probing.folder_name(model, data)
     show.head(describe(asked, batches))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,11 +74,22 @@ class Normalization(BaseModel):
 
 
 class Average(BaseModel):
-    """Keep an exponential moving average of the weights: the share ``decay`` of it stays at each step."""
+    """Keep an exponential moving average of the weights: the share ``decay`` of it stays at each step.
+
+    Attributes:
+        decay: That share.
+        warmup: In step t the share is decay · (1 - exp(-t / warmup)), so that the first weights are soon forgotten;
+            null keeps it the same in all steps.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decay: float = Field(default=0.999, ge=0, lt=1)
+    warmup: float | None = Field(default=None, gt=0)
+
+    def at(self, step: int) -> float:
+        """Return the share that stays at a step, counted from 1."""
+        return self.decay if self.warmup is None else self.decay * (1 - math.exp(-step / self.warmup))
 
 
 class EarlyStop(BaseModel):
@@ -110,6 +122,8 @@ class Recipe(BaseModel):
     Attributes:
         task: ``classification``; ``unshuffle`` puts the pixels of images back in order, which one fixed permutation
             (seed 0) moved, and needs a model that gives images: ``{name: conv_mixer_pixels}``. Labels are not read.
+            ``detection`` finds objects, and needs a detector (``{name: "rtdetr:spartan_xt", neck: r18}``), a set
+            with boxes (``{name: coco128, size: 640}``) and augmentations for boxes.
         filters: How depthwise kernels are drawn: ``different``, ``same``, ``box`` or ``identity``.
         quantize: Puts weights and activations on few levels: arguments of ``weights.quantize``, such as
             ``{bits: 4, frequency_aware: true}``, and how it learns (``train/quantized.py``): ``rates`` and
@@ -117,7 +131,8 @@ class Recipe(BaseModel):
         normalize: Mean and std inside the model; null measures them on the training images, ``"none"`` leaves
             pixels as they are.
         augment: In order: ``crop``, ``flip``, ``resized-crop``, ``randaugment``, ``timm-randaugment``, ``erasing``
-            (``{name: erasing, fill: mean}`` puts the mean color in place of noise).
+            (``{name: erasing, fill: mean}`` puts the mean color in place of noise). Of ``detection``:
+            ``photometric``, ``zoom-out``, ``iou-crop``, ``flip``, ``multi-scale``.
         learn: Which mixers learn.
         learn_options: Further arguments of ``weights.learn``: ``both``, ``attention``, ``roles``.
         attack: Trains on what this attack makes of each batch; null trains on plain images. ``{name: pgd, steps: 7}``
@@ -131,13 +146,15 @@ class Recipe(BaseModel):
         early_stop: ``{drop: 0.2, steps: 5}`` ends the training when its PGD accuracy falls by more than 20 points
             within an epoch, as FGSM-RS is used with, and goes back to the epoch before.
         optimizer: ``decay: kernels`` beside its own arguments decays no biases, norms and other vectors, nor what the
-            network says.
+            network says. ``backbone: 1.0e-5`` gives a detector's backbone a rate of its own.
+        clip: Largest length of a step's whole gradient; a longer one is shortened to it.
         schedule: ``{name: cosine, warmup: 20, start: 0.04, final: 4.0e-4}``: epochs of a linear rise, and the factors
             of the rate before it and at the end.
         pieces: Cuts each batch into so many pieces, which the network sees one after the other (a batch of 2048 on a
             device that holds 512): the step is that of the batch's mean loss, but batch statistics, the partners of a
             mixture and other draws are each piece's own. Null sees it whole.
-        ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved.
+        ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved;
+            ``warmup: 2000`` beside it lets it begin fast.
         precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.
         revision: Raised when a bug that changed weights was mended.
 
@@ -147,7 +164,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Literal["classification", "unshuffle"] = "classification"
+    task: Literal["classification", "unshuffle", "detection"] = "classification"
     model: Part = _part("separable_resnet", depth=1, width=16, multiplier=9)
     filters: Literal["different", "same", "box", "identity"] | None = None
     smooth: dict[str, Any] | None = None
@@ -166,6 +183,7 @@ class Recipe(BaseModel):
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=128, ge=2)
     pieces: int | None = Field(default=None, ge=2)
+    clip: float | None = Field(default=None, gt=0)
     ema: Average | None = None
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -180,6 +198,23 @@ class Recipe(BaseModel):
                     raise ValueError(f"task unshuffle has no classes to attack; leave {name} null")
             if self.data.shuffle_labels:
                 raise ValueError("task unshuffle reads no labels; leave data.shuffle_labels false")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_detection(self) -> Recipe:
+        if self.task != "detection":
+            return self
+        whole: dict[str, Any] = {
+            "filters": self.filters, "smooth": self.smooth, "separate": self.separate, "quantize": self.quantize,
+            "learn_options": self.learn_options, "normalize": self.normalize, "attack": self.attack,
+            "scheme": self.scheme, "early_stop": self.early_stop, "data.view": self.data.view,
+            "data.shuffle_labels": self.data.shuffle_labels or None,
+        }  # fmt: skip
+        for name, part in whole.items():
+            if part is not None:
+                raise ValueError(f"task detection learns a whole detector from images as they are; leave {name} out")
+        if self.learn != "all":
+            raise ValueError(f"task detection learns all of a detector; set learn to all, not {self.learn}")
         return self
 
     @model_validator(mode="after")
@@ -241,7 +276,7 @@ class Recipe(BaseModel):
     def plain(self) -> dict[str, Any]:
         """Return the recipe as plain data, null fields left out; among a part's options null stays, as a value."""
         fields = _without_null(self.model_dump(mode="json"))
-        return fields | {"data": _without_null(fields["data"])}
+        return fields | {name: _without_null(fields[name]) for name in ("data", "ema") if name in fields}
 
     def text(self) -> str:
         """Return the recipe as YAML."""

@@ -23,6 +23,7 @@ from passband.core.options import parse_options
 from passband.core.registry import Registry
 from passband.data.dataset import ImageSet, as_floats
 from passband.data.held import fits, viewed
+from passband.data.seeding import generator
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Takes images [B, H, W, C], uint8 or floating, and a source of randomness; returns images like them."""
@@ -312,10 +313,10 @@ class TrainBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the steps of an epoch from ``start`` on: images as ``Batches`` has them, and targets."""
-        order = torch.randperm(len(self.dataset), generator=_generator(self.seed, number))
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, number))
         for step in range(start, len(self)):
             chosen = order[step * self.batch : (step + 1) * self.batch]
-            images = self._images(chosen.numpy(), _generator(self.seed, number, step))
+            images = self._images(chosen.numpy(), generator(self.seed, number, step))
             yield images.to(self.device), self._labels[chosen].to(self.device)
 
     def _images(self, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
@@ -330,8 +331,3 @@ class TrainBatches:
             pixels = augment(pixels, generator)
         images = pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         return images if images.is_floating_point() else images.float().div_(255)
-
-
-def _generator(*key: int) -> torch.Generator:
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) % 2**63)

@@ -26,6 +26,8 @@ class _Scores(NamedTuple):
 def redrawn(known: Sequence[tuple[dict[str, Cell], Measured]]) -> list[Rows]:
     """Return the rows of `DRAWS` bootstrap samples, from seed 0.
 
+    What comes drawn (``Measured.redrawn``) is put in as it is.
+
     Columns of as many scores of the same population share their draws, so that cases stay paired; test and training
     images are drawn independently, however many they are. Columns without scores stay as they are.
 
@@ -43,6 +45,7 @@ def redrawn(known: Sequence[tuple[dict[str, Cell], Measured]]) -> list[Rows]:
         columns = {
             one.column: one.factor * (counts[one.drawn] @ one.scores / len(one.scores)) for one in _scored(found)
         }
+        columns |= found.redrawn
         for draw in range(DRAWS):
             rows[draw].append(row | {column: float(values[draw]) for column, values in columns.items()})
     return list(rows)

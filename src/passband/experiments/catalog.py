@@ -15,7 +15,8 @@ _OF_PAPERS = (
     "spartan.ablation", "spartan.camera", "spartan.settings", "spatial_mixing.settings",
 )  # fmt: skip
 _SHARED = (
-    "bootstrap", "catalog", "curves", "kernel_scores", "margins", "protocol", "reproduce", "scores", "timing",
+    "bootstrap", "catalog", "curves", "detectors", "kernel_scores", "margins", "protocol", "reproduce", "scores",
+    "timing",
 )  # fmt: skip
 MACHINERY = frozenset({*_SHARED, *_OF_PAPERS})
 

@@ -30,6 +30,8 @@ class Measured:
         verdicts: Per-sample scores, floating [N], by the column whose value is 100 times their mean; they let one
             seed be judged by a bootstrap over the samples.
         samples: As ``verdicts``, in the column's own unit: its value is their mean, such as a PSNR in dB.
+        redrawn: By column its value on each of the bootstrap's samples, where it is no mean of scores: the samples are
+            :func:`passband.tasks.precision_interval.redraw`'s of as many images, drawn from one population alone.
         drawn_from: By column what its scores belong to, such as ``"training images"``; `TEST_IMAGES` for a column that
             is not there. Columns of the same population and length are drawn alike, all others independently.
     """
@@ -38,6 +40,7 @@ class Measured:
     results: tuple[Result, ...] = ()
     verdicts: dict[str, np.ndarray] = field(default_factory=dict)
     samples: dict[str, np.ndarray] = field(default_factory=dict)
+    redrawn: dict[str, np.ndarray] = field(default_factory=dict)
     drawn_from: dict[str, str] = field(default_factory=dict)
 
 

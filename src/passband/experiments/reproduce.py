@@ -102,7 +102,7 @@ def _judge(
         chosen = [index for index, case in enumerate(cases) if case.get("data") == data]
         found = [(rows[index], measured[index]) for index in chosen]
         known = [(row, one) for row, one in found if isinstance(one, Measured)]
-        drawable = known and all(one.verdicts or one.samples for _, one in known)
+        drawable = known and all(one.verdicts or one.samples or one.redrawn for _, one in known)
         draws = cache(partial(redrawn, known)) if drawable else None
         for claim in experiment.claims:
             verdict = judge(claim, [row for row, _ in found], lab.scale, draws)

@@ -162,7 +162,9 @@ def model_of(recipe: Recipe) -> tuple[Classifier, LearnReport]:
         std=(0.25,) * 3 if normalized else None, source="any", classes=classes, fit="pad",
     )  # fmt: skip
     with torch.random.fork_rng():
-        return trainable_model(recipe, spec)
+        model, report = trainable_model(recipe, spec)
+    assert isinstance(model, Classifier)  # no experiment times a detector's steps
+    return model, report
 
 
 def random_batch(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:

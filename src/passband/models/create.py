@@ -10,9 +10,10 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from passband.core.errors import PassbandError
+from passband.core.errors import NotApplicable, PassbandError
 from passband.core.spec import ImageSpec
 from passband.models import spartan_checkpoint
+from passband.models.detectors import is_detector
 from passband.models.file_source import PATTERN, from_file, metadata_of
 from passband.models.metadata import GIVE_IMAGES
 from passband.models.origin import Arguments, Origin, Size
@@ -24,8 +25,9 @@ from passband.models.wrap import Classifier
 
 __all__ = ["Gives", "create", "names", "wrap_module"]
 
-Gives = Literal["logits", "images"]
-"""What a network gives for images: logits [batch, classes], or images [batch, channel, height, width] like them."""
+Gives = Literal["logits", "images", "boxes"]
+"""What a network gives for images: logits [batch, classes], images [batch, channel, height, width] like them, or boxes,
+which a detector does (:mod:`passband.models.detectors`)."""
 
 
 def create(
@@ -68,6 +70,8 @@ def create(
         PassbandError: for an unknown name, arguments that do not fit, weights that cannot be had or do not
             fit, or a mean and std that cannot be known.
     """
+    if is_detector(name):
+        raise NotApplicable(f"'{name}' is a detector, and a classifier is needed here; `passband probe` asks detectors")
     if weights is not None and pretrained:
         raise PassbandError("pretrained weights and a weights file exclude each other; give one of them")
     if classes is not None and classes < 2:

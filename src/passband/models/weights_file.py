@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from passband.core.errors import PassbandError
 from passband.core.store import write_atomic
 from passband.models import spartan_checkpoint
+from passband.models.detector import Detector
 from passband.models.spartan import Spartan
 from passband.models.wrap import Classifier
 
@@ -122,7 +123,7 @@ def load_weights(model: nn.Module, weights: Path | WeightsFile) -> None:
     Raises:
         PassbandError: as ``read_weights``, when names or shapes differ, or when a value is not finite.
     """
-    inner = model.inner if isinstance(model, Classifier) else model
+    inner = model.inner if isinstance(model, Classifier | Detector) else model
     file = weights if isinstance(weights, WeightsFile) else read_weights(weights)
     source = str(file.path)
     own = inner.state_dict()
@@ -179,7 +180,7 @@ def _check_finite(source: str, tensors: Mapping[str, Tensor]) -> None:
                 )
 
 
-def save_weights(model: Classifier, path: Path) -> Path:
+def save_weights(model: Classifier | Detector, path: Path) -> Path:
     """Write the inner network's weights as safetensors, with mean, std and class names as metadata.
 
     The file loads in plain timm, and in ``create(..., weights=path)`` without ``--mean/--std``.

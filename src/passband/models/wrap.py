@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         if (spec.mean is None) != (spec.std is None):
             raise PassbandError("mean and std belong together: give both or neither")
         for name, values in (("mean", spec.mean), ("std", spec.std)):
-            self.register_buffer(name, _per_channel(name, values, spec.channels), persistent=False)
+            self.register_buffer(name, per_channel(name, values, spec.channels), persistent=False)
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
@@ -52,7 +52,12 @@ class Classifier(nn.Module):
         return f"{self.spec.channels}×{height}×{width}, mean={self.spec.mean}, std={self.spec.std}"
 
 
-def _per_channel(name: str, values: tuple[float, ...] | None, channels: int) -> Tensor | None:
+def per_channel(name: str, values: tuple[float, ...] | None, channels: int) -> Tensor | None:
+    """Return a mean or std as a buffer [1, channels, 1, 1], None for None.
+
+    Raises:
+        PassbandError: when the values are neither one nor one per channel, not finite, or a std is not positive.
+    """
     if values is None:
         return None
     if len(values) not in (1, channels):

@@ -5,6 +5,7 @@ from passband.probes import activation_spectrum as activation_spectrum
 from passband.probes import activations as activations
 from passband.probes import bands as bands
 from passband.probes import cost as cost
+from passband.probes import detection as detection
 from passband.probes import disagreement as disagreement
 from passband.probes import envelope as envelope
 from passband.probes import filtered as filtered

@@ -10,6 +10,9 @@ from passband.core.results import Result
 Probe = Callable[..., tuple[Result, ...]]
 """``probe(model, batches, *, options) -> results``; leaves the model as it found it."""
 
+DETECTORS = frozenset({"detection"})
+"""The probes that take a detector and scenes; all others take a classifier and images."""
+
 PROBES: Registry[Probe] = Registry("probe")
 
 TIMED: set[str] = set()

@@ -16,23 +16,25 @@ from torch import Tensor, nn
 
 from passband.core.answer import Answer
 from passband.core.environment import versions
-from passband.core.errors import PassbandError
+from passband.core.errors import NotApplicable, PassbandError
 from passband.core.options import defaults, parse_options
 from passband.core.results import Result
 from passband.core.spec import ImageSpec
 from passband.core.store import lock
 from passband.data.dataset import Batches
+from passband.data.scenes import SceneBatches
+from passband.models.detector import Detector
 from passband.models.state import uses_batch_statistics
 from passband.models.wrap import Classifier
 from passband.probes import PROBES
-from passband.probes.registry import TIMED
-from passband.sweeps.resolve import Subject
+from passband.probes.registry import DETECTORS, TIMED
+from passband.sweeps.resolve import DetectorSubject, Subject
 from passband.train.device import hardware_class
 
 
 def measure(
-    asked: Subject,
-    batches: Batches,
+    asked: Subject | DetectorSubject,
+    batches: Batches | SceneBatches,
     probe: str,
     given: Mapping[str, Any],
     *,
@@ -55,6 +57,7 @@ def measure(
         PassbandError: for an unknown probe or option, and whatever the probe refuses.
     """
     function = PROBES[probe]
+    _check_kind(asked, probe)
     options = {**defaults(function), **parse_options(function, given, owner=f"probe {probe}")}
     spec = asked.model.spec
     exemption = _batch_statistics(asked.model, batches.size)
@@ -93,6 +96,15 @@ def measure(
         return results
 
 
+def _check_kind(asked: Subject | DetectorSubject, probe: str) -> None:
+    """Refuse a probe of classifiers for a detector, and the other way round."""
+    if isinstance(asked, DetectorSubject) == (probe in DETECTORS):
+        return
+    if probe in DETECTORS:
+        raise NotApplicable(f"probe {probe} asks detectors; {asked.name} is a classifier: take rtdetr:BACKBONE")
+    raise NotApplicable(f"probe {probe} asks classifiers; {asked.name} is a detector: --only {', '.join(DETECTORS)}")
+
+
 def _recalled(kept: Path, command: str) -> tuple[Result, ...]:
     try:
         results = Answer.load(kept).results
@@ -104,7 +116,7 @@ def _recalled(kept: Path, command: str) -> tuple[Result, ...]:
 
 
 @contextmanager
-def _running_in(precision: str, model: Classifier, device: str) -> Iterator[None]:
+def _running_in(precision: str, model: Classifier | Detector, device: str) -> Iterator[None]:
     """Let the model alone, and nothing that is computed of its images or weights, run in another precision."""
     if precision not in ("float32", "bf16"):
         raise PassbandError(f"precision is float32 or bf16; got '{precision}'")
@@ -113,9 +125,10 @@ def _running_in(precision: str, model: Classifier, device: str) -> Iterator[None
         return
     plain = model.forward
 
-    def forward(images: Tensor) -> Tensor:
+    def forward(images: Any) -> Any:
         with torch.autocast(device, dtype=torch.bfloat16):
-            return plain(images).float()
+            answer: Any = plain(images)
+        return answer.float() if isinstance(answer, Tensor) else [one.float() for one in answer]
 
     model.forward = forward  # type: ignore[method-assign]
     try:
@@ -131,7 +144,7 @@ def _batch_statistics(model: nn.Module, size: int) -> tuple[str, ...]:
     return (f"The model normalizes by the statistics of each batch, here of {size} images: results depend on it.",)
 
 
-def describe(asked: Subject, batches: Batches) -> dict[str, Any]:
+def describe(asked: Subject | DetectorSubject, batches: Batches | SceneBatches) -> dict[str, Any]:
     """Return what a reader of any answer must know of its model and its images."""
     spec = asked.model.spec
     return {

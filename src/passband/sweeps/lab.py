@@ -19,18 +19,24 @@ from passband.core.results import Result
 from passband.core.scale import Scale
 from passband.core.store import lock, runs_folder, write_atomic
 from passband.data.catalog import Split
-from passband.data.dataset import Batches
+from passband.data.dataset import Batches, ImageSet
+from passband.data.scenes import SceneBatches, SceneSet
 from passband.models.wrap import Classifier
 from passband.sweeps.answers import measure
-from passband.sweeps.resolve import Subject, images_for
+from passband.sweeps.resolve import DetectorSubject, Subject, detector_subject, images_for, run_name
+from passband.tasks import DETECTION
 from passband.train.build import bare_model, batches, training_set
+from passband.train.detecting import batches as scene_batches
+from passband.train.detecting import scenes
 from passband.train.device import hardware_class, torch_device
-from passband.train.run import Run, load
+from passband.train.run import Run, load, load_detector
 from passband.train.run import train as train_run
 
 T = TypeVar("T")
 WATCHED: dict[Scale, int | None] = {Scale.SMOKE: 100, Scale.SMALL: 1000, Scale.FULL: None}
 """Test images that a training's log speaks of after each epoch; None is all."""
+WATCHED_SCENES: dict[Scale, int | None] = {Scale.SMOKE: 2, Scale.SMALL: 8, Scale.FULL: None}
+"""The same for scenes, each of which costs a thousand times what a small image does."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Lab:
         """Train a recipe, or find its run done; equal recipes of two experiments share one run."""
         # The log's test score is for whoever watches: what is measured is measured by probes.
         keep = keep_epochs or self.compute.keep_epochs
-        compute = replace(self.compute, keep_epochs=keep, watched=WATCHED[self.scale])
+        watched = (WATCHED_SCENES if recipe.task == DETECTION.name else WATCHED)[self.scale]
+        compute = replace(self.compute, keep_epochs=keep, watched=watched)
         return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
 
     def probe(
@@ -100,7 +107,12 @@ class Lab:
         return self._ask(asked, run, name, options, self.images(asked, run, split, limit))
 
     def _ask(
-        self, asked: Subject, run: Run, name: str, options: Mapping[str, Any] | None, images: Batches
+        self,
+        asked: Subject | DetectorSubject,
+        run: Run,
+        name: str,
+        options: Mapping[str, Any] | None,
+        images: Batches | SceneBatches,
     ) -> dict[str, Result]:
         results = measure(asked, images, name, options or {}, folder=run.folder / "answers", command=self.command)
         return {result.name: result for result in results}
@@ -170,10 +182,8 @@ class Lab:
     def subject(self, run: Run, epoch: int | None = None) -> Subject:
         """Load a run's model."""
         model = load(run, epoch).to(self.device)
-        recipe = run.recipe
         at = "" if epoch is None else f", epoch {epoch}"
-        name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}{at}"
-        return Subject.of(name, model)
+        return Subject.of(f"{run_name(run.recipe)}{at}", model)
 
     def edited(self, run: Run, edit: Callable[[Classifier], object]) -> Subject:
         """Load a run's model and edit it.
@@ -205,8 +215,50 @@ class Lab:
         limit = self.limit if limit is None else limit
         if split == "train":
             learned = batches(run.recipe, training_set(run.recipe, self.data_dir)).dataset
+            assert isinstance(learned, ImageSet)  # of a detector, scenes() gives them
             return learned.take(min(limit or len(learned), len(learned))).batches(device=self.device)
         return images_for(asked, run.recipe.data.name, data_dir=self.data_dir, limit=limit, device=self.device)
+
+    def detector(self, run: Run, epoch: int | None = None) -> DetectorSubject:
+        """Load a run's detector."""
+        model = load_detector(run, epoch).to(self.device)
+        return DetectorSubject.of(run_name(run.recipe), model)
+
+    def detector_of(self, name: str) -> DetectorSubject:
+        """Make a detector by name, with the trained weights that its library has."""
+        return detector_subject(name, device=self.device)
+
+    def detect(
+        self,
+        asked: DetectorSubject,
+        scenes: SceneSet,
+        options: Mapping[str, Any] | None = None,
+        *,
+        run: Run | None = None,
+        batch: int = 8,
+    ) -> dict[str, Result]:
+        """Ask a detector, by the probe ``detection``, and return the results by name.
+
+        Args:
+            asked: The detector.
+            scenes: What it is asked about.
+            options: The probe's options.
+            run: The run that it comes from, where the answer is kept; None keeps it beside all runs.
+            batch: Scenes in a batch; results do not depend on it.
+        """
+        folder = (self.runs or runs_folder()) if run is None else run.folder
+        images = scenes.batches(batch, device=self.device)
+        results = measure(asked, images, "detection", options or {}, folder=folder / "answers", command=self.command)
+        return {result.name: result for result in results}
+
+    def scenes(self, run: Run, split: Split = "test") -> SceneSet:
+        """Return the scenes of a run's own set, as many as the laboratory's limit allows."""
+        recipe = run.recipe
+        if split == "train":
+            found: SceneSet = scene_batches(recipe, scenes(recipe, "train", self.data_dir)).dataset
+        else:
+            found = scenes(recipe, "test", self.data_dir)
+        return found if self.limit is None or self.limit >= len(found) else found.take(self.limit)
 
     @property
     def device(self) -> str:

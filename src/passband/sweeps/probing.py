@@ -14,22 +14,42 @@ from passband.core.options import defaults, split_assignments
 from passband.core.results import Result
 from passband.core.store import file_name, make_folder
 from passband.data.dataset import Batches
+from passband.data.scenes import SceneBatches
+from passband.models.detector import Detector
 from passband.probes import PROBES
 from passband.reports import page
 from passband.sweeps.answers import describe, measure
-from passband.sweeps.resolve import Subject, images_for, subject
+from passband.sweeps.resolve import (
+    DetectorSubject,
+    Subject,
+    detector_subject,
+    detects,
+    images_for,
+    scenes_for,
+    subject,
+)
 from passband.train.device import torch_device
 
 USUAL = ("bands", "robustness", "kernels", "envelope")
+USUAL_OF_DETECTORS = ("detection",)
 
 
-def plan(only: str | None, settings: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
+def usual_of(source: str | nn.Module | Subject | DetectorSubject) -> tuple[str, ...]:
+    """Return the probes that are run where nobody chose: of detectors another one than of classifiers."""
+    if isinstance(source, Subject | DetectorSubject):
+        source = source.model
+    return USUAL_OF_DETECTORS if detects(source) else USUAL
+
+
+def plan(
+    only: str | None, settings: Sequence[str], seed: int = 0, usual: Sequence[str] = USUAL
+) -> dict[str, dict[str, Any]]:
     """Return the probes to run with their options as given, ``["bands.radii=4,8"]`` sorted to their probes.
 
     Raises:
         PassbandError: for an unknown probe, or an option of a probe that is not run.
     """
-    names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else list(USUAL)
+    names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else list(usual)
     if not names:
         raise PassbandError("--only takes probes such as bands,robustness; got none")
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -57,9 +77,59 @@ def load(source: str | nn.Module, **options: Any) -> Subject:
     return subject(source, **{"device": torch_device("auto"), **options})
 
 
+def prepared(
+    source: str | nn.Module | Subject | DetectorSubject,
+    data: str,
+    *,
+    truth: str = "label",
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    device: str | None = None,
+    data_dir: Path | None = None,
+    skip_bad: bool = False,
+    **options: Any,
+) -> tuple[Subject | DetectorSubject, Batches | SceneBatches]:
+    """Find a classifier or a detector, and the images that it is asked about.
+
+    Args:
+        source: What names it, or holds it.
+        data: A set's name: with boxes for a detector.
+        truth: As :func:`probe`; a detector is compared with the boxes.
+        limit: As :func:`probe`.
+        seed: As :func:`probe`.
+        batch: Images in a batch; 128, of scenes 8, when None.
+        device: Where work is done; a GPU where there is one, when None.
+        data_dir: As :func:`probe`.
+        skip_bad: Leave out images that cannot be read, and say how many.
+        **options: ``weights``, ``pretrained``, ``size``, and of a classifier ``mean`` and ``std``.
+
+    Raises:
+        PassbandError: for whatever the user can mend.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    on = torch_device("auto") if device is None else device
+    taken: dict[str, Any] = {"limit": limit, "seed": seed, "data_dir": data_dir, "skip_bad": skip_bad}
+    asked: Subject | DetectorSubject
+    if isinstance(source, Subject | DetectorSubject):
+        asked = source
+        on = str(next(asked.model.parameters()).device)
+    elif not detects(source):
+        asked = subject(source, **{"device": on, **options})
+    else:
+        strange = [*({"mean", "std"} & set(options)), *(["truth"] if truth != "label" else [])]
+        if strange:
+            raise PassbandError(f"{source} is a detector: it is compared with boxes as it is; leave out {strange[0]}")
+        assert isinstance(source, str | Detector)
+        asked = detector_subject(source, **{"device": on, **options})
+    if isinstance(asked, Subject):
+        return asked, images_for(asked, data, truth=truth, batch=batch or 128, device=on, **taken)
+    return asked, scenes_for(data, batch=batch or 8, device=on, **taken)
+
+
 def ask(
-    asked: Subject,
-    batches: Batches,
+    asked: Subject | DetectorSubject,
+    batches: Batches | SceneBatches,
     planned: Mapping[str, Mapping[str, Any]],
     *,
     folder: Path,
@@ -101,7 +171,7 @@ def ask(
 
 
 def probe(
-    model: str | nn.Module | Subject,
+    model: str | nn.Module | Subject | DetectorSubject,
     data: str,
     *,
     only: str | None = None,
@@ -110,38 +180,34 @@ def probe(
     truth: str = "label",
     limit: int | None = None,
     seed: int = 0,
-    batch: int = 128,
+    batch: int | None = None,
     data_dir: Path | None = None,
 ) -> Answer:
     """Probe a model on images and write the report.
 
     Args:
-        model: A name as the command line takes it, a module, or what :func:`load` gave.
+        model: A name as the command line takes it, a module, or what :func:`load` gave; a detector too.
         data: A set's name, ``"folder:PATH"`` or ``"images:PATH"``.
-        only: Probes to run, such as ``"bands,robustness"``; None runs the four usual ones.
+        only: Probes to run, such as ``"bands,robustness"``; None runs the four usual ones, of a detector ``detection``.
         options: Such as ``["bands.radii=4,8"]``.
         out: Folder of the answer and its ``report.html``; ``passband-out/MODEL-DATA`` when None.
         truth: ``"label"``, or ``"prediction"`` for agreement with the prediction on the untouched image.
         limit: First so many images of one fixed seeded permutation; None takes all.
         seed: Of that permutation and of the attacks' random starts.
-        batch: Images per batch; results do not depend on it.
+        batch: Images per batch, 128, of scenes 8, when None; results do not depend on it.
         data_dir: Folder of all data sets.
 
     Raises:
         PassbandError: for whatever the user can mend.
     """
-    asked = model if isinstance(model, Subject) else load(model)
-    device = next(asked.model.parameters()).device
-    batches = images_for(
-        asked, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch, device=str(device)
-    )
+    planned = plan(only, options, seed, usual_of(model))
+    asked, batches = prepared(model, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch)
     folder = Path(out) if out is not None else Path("passband-out") / folder_name(asked.name, data)
     given = {"only": only, "options": list(options) or None, "truth": truth, "limit": limit, "seed": seed}
     usual = {"truth": "label", "seed": 0}
     words = [f"{name}={value!r}" for name, value in given.items() if value not in (None, usual.get(name))]
     who = repr(model) if isinstance(model, str) else asked.name
     command = f"passband.probe({', '.join([who, repr(data), *words])})"
-    planned = plan(only, options, seed)
     for _ in ask(asked, batches, planned, folder=folder, command=command, usual=only is None):
         pass
     return Answer.load(folder)

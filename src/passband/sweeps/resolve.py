@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from passband.core.errors import PassbandError, unknown
+from passband.core.recipe import Recipe
 from passband.core.store import runs_folder
-from passband.data import catalog
+from passband.data import catalog, scene_catalog
 from passband.data.classes import match_classes
 from passband.data.dataset import Batches
+from passband.data.scenes import SceneBatches
 from passband.models.create import create, wrap_module
+from passband.models.detector import Detector
+from passband.models.detectors import create_detector, is_detector
 from passband.models.digest import digest
 from passband.models.file_source import PATTERN
+from passband.models.rtdetr import PREFIX as RTDETR
 from passband.models.wrap import Classifier
+from passband.tasks import DETECTION
 from passband.tasks.classification import predicted_targets, untouched
-from passband.train.run import load, open_run
+from passband.train.run import load, load_detector, open_run
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,22 @@ class Subject:
         return cls(name, model, digest(model), behavior(model))
 
 
-def behavior(model: Classifier) -> str:
+@dataclass(frozen=True)
+class DetectorSubject:
+    """Hold a detector that is asked about, as :class:`Subject` does a classifier."""
+
+    name: str
+    model: Detector
+    digest: str
+    behavior: str
+
+    @classmethod
+    def of(cls, name: str, model: Detector) -> DetectorSubject:
+        """Take note of a detector as it is now."""
+        return cls(name, model, digest(model), behavior(model))
+
+
+def behavior(model: Classifier | Detector) -> str:
     """Hash what a model is made of and what it says, rounded, of two fixed images.
 
     Rounding may still fall differently on another machine; an answer is then measured again, never taken wrongly.
@@ -54,9 +76,10 @@ def behavior(model: Classifier) -> str:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, spec.channels, *spec.size, generator=generator)
     with untouched(model), torch.no_grad():
-        logits = model(images.to(next((p.device for p in model.parameters()), "cpu")))
-    said = logits.float().cpu().to(torch.bfloat16).float().numpy().tobytes()
-    return hashlib.sha256(repr(model).encode() + said).hexdigest()
+        answer: Any = model(images.to(next((p.device for p in model.parameters()), "cpu")))
+    said: list[torch.Tensor] = [answer] if isinstance(model, Classifier) else [one.scores for one in answer]
+    rounded = b"".join(one.float().cpu().to(torch.bfloat16).float().numpy().tobytes() for one in said)
+    return hashlib.sha256(repr(model).encode() + rounded).hexdigest()
 
 
 def subject(
@@ -93,10 +116,51 @@ def subject(
                 f"{source} is a run: it brings its own weights, size, mean and std; leave those options out"
             )
         run = open_run(folder)
-        model = load(run)
-        recipe = run.recipe
-        name = f"{recipe.model.name}, learn {recipe.learn}, {recipe.data.name}, seed {recipe.seed}"
+        model, name = load(run), run_name(run.recipe)
     return Subject.of(name, model.to(device).eval())
+
+
+def run_name(recipe: Recipe) -> str:
+    """Return what a run's model is called in answers."""
+    learned = "" if recipe.task == DETECTION.name else f", learn {recipe.learn}"
+    return f"{recipe.model.name}{learned}, {recipe.data.name}, seed {recipe.seed}"
+
+
+def detects(source: str | nn.Module) -> bool:
+    """Tell whether a name, a run or a module is a detector."""
+    if isinstance(source, nn.Module):
+        return isinstance(source, Detector)
+    folder = run_folder(source)
+    return is_detector(source) if folder is None else open_run(folder).recipe.task == DETECTION.name
+
+
+def detector_subject(
+    source: str | Detector,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    size: int | None = None,
+    device: str = "cpu",
+) -> DetectorSubject:
+    """Find a detector: a run's folder or the head of its digest, ``torchvision:NAME``, ``rtdetr:BACKBONE``.
+
+    Raises:
+        PassbandError: when nothing has that name, or its weights cannot be had or do not fit.
+    """
+    if isinstance(source, Detector):
+        return DetectorSubject.of(type(source.inner).__name__, source)
+    folder = run_folder(source)
+    if folder is not None:
+        if weights is not None or size is not None:
+            raise PassbandError(f"{source} is a run: it brings its own weights and size; leave those options out")
+        run = open_run(folder)
+        return DetectorSubject.of(run_name(run.recipe), load_detector(run).to(device).eval())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        saved = source.startswith(RTDETR) and Path(source.removeprefix(RTDETR)).expanduser().is_dir()
+        trained = pretrained and weights is None and not saved
+        model = create_detector(source, pretrained=trained, weights=weights, size=size)
+    return DetectorSubject.of(source, model.to(device).eval())
 
 
 def run_folder(source: str) -> Path | None:
@@ -113,6 +177,25 @@ def run_folder(source: str) -> Path | None:
     if len(found) > 1:
         raise PassbandError(f"{len(found)} runs in {runs_folder()} begin with '{source}'; give more of the digest")
     return found[0] if found else None
+
+
+def scenes_for(
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 8,
+    device: str = "cpu",
+    skip_bad: bool = False,
+) -> SceneBatches:
+    """Return test scenes with their objects, at their own sizes.
+
+    Raises:
+        PassbandError: when the set is not there, is damaged, or holds no boxes.
+    """
+    scenes = scene_catalog.load(data, "test", data_dir=data_dir, limit=limit, seed=seed, skip_bad=skip_bad)
+    return scenes.batches(batch, device=device)
 
 
 def images_for(

@@ -13,7 +13,7 @@ from passband.core.progress import track
 from passband.core.statistics import wilson
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import untouched
-from passband.tasks.task import Task
+from passband.tasks.task import ImageTask
 
 __all__ = [
     "CLASSIFICATION",
@@ -93,7 +93,7 @@ def _share(verdicts: Tensor) -> tuple[float, float, float]:
     return right / count, *wilson(right, count)
 
 
-CLASSIFICATION = Task(
+CLASSIFICATION = ImageTask(
     name="classification",
     score="accuracy",
     gives="logits",

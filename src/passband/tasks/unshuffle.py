@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from passband.core.errors import NotApplicable, PassbandError
 from passband.data.dataset import permutation
-from passband.tasks.task import Task
+from passband.tasks.task import ImageTask
 
 SMALLEST = 2.0**-48
 """Squared error below which float32 pixels near 1 are equal, half a unit in their last place squared: 144.5 dB."""
@@ -109,7 +109,7 @@ def mean_interval(scores: Float[Tensor, " count"]) -> tuple[float, float | None,
     return mean, mean - half, mean + half
 
 
-UNSHUFFLE = Task(
+UNSHUFFLE = ImageTask(
     name="unshuffle",
     score="psnr",
     gives="images",

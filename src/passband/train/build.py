@@ -15,20 +15,25 @@ from passband.core.spec import ImageSpec
 from passband.data import catalog
 from passband.data.augment import TrainBatches, augmentations
 from passband.data.dataset import ImageSet
+from passband.data.scenes import SceneSet
+from passband.data.train_scenes import TrainScenes
 from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
+from passband.models.detector import Detector
 from passband.models.wrap import Classifier
-from passband.tasks import TASKS
-from passband.train import quantized
-from passband.train.optim import Parameters, decayed
+from passband.tasks import DETECTION, TASKS
+from passband.train import detecting, quantized
+from passband.train.optim import Parameters, apart, decayed
 from passband.weights.banks import draw_filters
 from passband.weights.learn import LearnReport, learn
 from passband.weights.separate import separate
 from passband.weights.smooth import smooth
 
 
-def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
+def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet:
     """Return all training images that a recipe's ``data`` names, before any part, view or shuffle."""
+    if _detects(recipe):
+        return detecting.scenes(recipe, "train", data_dir)
     size = (recipe.data.size, recipe.data.size)
     dataset = catalog.load(recipe.data.name, "train", size=size, data_dir=data_dir)
     if dataset.labels is None and TASKS[recipe.task].gives == "images":
@@ -39,13 +44,17 @@ def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
     return dataset
 
 
-def test_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet:
+def test_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet:
     """Return the test images, always untouched."""
+    if _detects(recipe):
+        return detecting.scenes(recipe, "test", data_dir)
     return catalog.load(recipe.data.name, "test", size=(recipe.data.size, recipe.data.size), data_dir=data_dir)
 
 
-def batches(recipe: Recipe, dataset: ImageSet) -> TrainBatches:
+def batches(recipe: Recipe, dataset: ImageSet | SceneSet) -> TrainBatches | TrainScenes:
     """Return what the training goes through: the part, the view, the shuffle, the augmentations."""
+    if isinstance(dataset, SceneSet):
+        return detecting.batches(recipe, dataset)
     data = recipe.data
     if data.part is not None:
         dataset = part(dataset, data.part, seed=0)
@@ -58,8 +67,10 @@ def batches(recipe: Recipe, dataset: ImageSet) -> TrainBatches:
     return TrainBatches(dataset, recipe.batch, augment, recipe.seed)
 
 
-def image_spec(recipe: Recipe, dataset: ImageSet) -> ImageSpec:
+def image_spec(recipe: Recipe, dataset: ImageSet | SceneSet) -> ImageSpec:
     """Return the input that the recipe's model takes; mean and std are the training images' own unless given."""
+    if isinstance(dataset, SceneSet):
+        return detecting.spec(recipe, dataset)
     size = (recipe.data.size, recipe.data.size)
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -113,26 +124,35 @@ def bare_model(recipe: Recipe, spec: ImageSpec) -> Classifier:
     return model
 
 
-def trainable_model(recipe: Recipe, spec: ImageSpec) -> tuple[Classifier, LearnReport]:
+def trainable_model(recipe: Recipe, spec: ImageSpec) -> tuple[Classifier | Detector, LearnReport]:
     """Create the recipe's model, edited, with only what should learn able to.
 
     Raises:
         PassbandError: as :func:`bare_model`, and where ``learn`` refuses.
     """
-    model = bare_model(recipe, spec)
+    model = detecting.detector(recipe, spec) if _detects(recipe) else bare_model(recipe, spec)
     options = recipe.learn_options or {}
     return model, learn(model, recipe.learn, **parse_options(learn, options, owner="learn_options"))
 
 
-def learned(recipe: Recipe, model: Classifier) -> Parameters:
+def learned(recipe: Recipe, model: Classifier | Detector) -> Parameters:
     """Return what the recipe's optimizer moves: all that learns, or groups of it.
 
     Raises:
         PassbandError: for an unknown ``decay``, or one that makes groups beside ``quantize``, which makes its own.
     """
     whole = decayed(recipe.optimizer, model.inner)
+    if "backbone" in recipe.optimizer.arguments:
+        if not isinstance(model, Detector):
+            raise PassbandError("optimizer.backbone is the rate of a detector's backbone; leave it out, or set lr")
+        return apart(whole, detecting.backbone(model), recipe.optimizer.arguments["backbone"])
     if recipe.quantize is None:
         return whole
+    assert isinstance(model, Classifier)  # a recipe refuses to quantize a detector
     if recipe.optimizer.arguments.get("decay", "all") != "all":
         raise PassbandError("optimizer.decay=kernels and quantize each group the parameters; leave one of them out")
     return quantized.parameter_groups(model, recipe.quantize)
+
+
+def _detects(recipe: Recipe) -> bool:
+    return recipe.task == DETECTION.name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from passband.core.errors import PassbandError
 from passband.core.progress import track
 from passband.core.store import explain_disk
 from passband.data.augment import TrainBatches
+from passband.data.train_scenes import TrainScenes
 from passband.train.checkpoint import Position, State
 from passband.train.interrupt import deferred
 from passband.train.optim import Schedule
@@ -35,7 +37,7 @@ class Plan:
     Attributes:
         epochs: When it ends.
         step: One batch to one loss.
-        score: What the model gave in a step, images and targets to one score per sample.
+        score: What the model gave in a step, images and targets to one score per sample; None where there is none.
         schedule: Epoch to the factor of each group's learning rate.
         evaluate: The model to its mean score on the test set.
         save: Puts the state on disk.
@@ -45,12 +47,14 @@ class Plan:
         description: What the progress bar says.
         replays: Steps in a row that learn from the same batch; each counts as a step of the epoch.
         pieces: How many pieces a batch is cut into, one after the other on the device.
+        clip: Largest length of a step's gradient; None leaves it as it is.
+        average: A step's number, from 1 on, to the share of the moving average that stays.
         save_seconds: Seconds between two saves within an epoch.
     """
 
     epochs: int
     step: Step
-    score: Callable[[Tensor, Tensor, Tensor], Tensor]
+    score: Callable[[Any, Tensor, Any], Tensor | None]
     schedule: Schedule
     evaluate: Callable[[nn.Module], float]
     save: Callable[[], None]
@@ -59,10 +63,12 @@ class Plan:
     description: str
     replays: int = 1
     pieces: int = 1
+    clip: float | None = None
+    average: Callable[[int], float] | None = None
     save_seconds: float = 60.0
 
 
-def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None:
+def fit(fabric: Fabric, state: State, batches: TrainBatches | TrainScenes, plan: Plan) -> None:
     """Train ``state`` in place, from where it stands to the plan's last epoch, or until an epoch's end says so.
 
     Raises:
@@ -81,8 +87,12 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
                 group["lr"] = rate * plan.schedule(number / steps, plan.epochs)
             model.train()
             _learn(fabric, model, optimizer, at, plan, images.to(fabric.device), targets.to(fabric.device), number)
+            if plan.clip is not None:
+                fabric.clip_gradients(model, optimizer, max_norm=plan.clip, error_if_nonfinite=False)
             optimizer.step()
             if state.ema is not None:
+                if plan.average is not None:
+                    state.ema.decay = plan.average(number + 1)
                 state.ema.update(state.model)
             at.step, at.seconds = at.step + 1, time.monotonic() - began
             if at.step == steps:
@@ -103,7 +113,7 @@ def fit(fabric: Fabric, state: State, batches: TrainBatches, plan: Plan) -> None
 
 
 def _learn(
-    fabric: Fabric, model: nn.Module, optimizer: Optimizer, at: Position, plan: Plan, images: Tensor, targets: Tensor,
+    fabric: Fabric, model: nn.Module, optimizer: Optimizer, at: Position, plan: Plan, images: Tensor, targets: Any,
     number: int,
 ) -> None:  # fmt: skip
     """Gather the gradient of a batch's mean loss, piece by piece; each piece draws by a number of its own."""
@@ -113,10 +123,15 @@ def _learn(
             optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss if len(part) == len(images) else loss * (len(part) / len(images)))
         _count(at, loss, len(part))
-        at.score_sum += float(plan.score(outputs.detach(), part, classes).sum())
+        scores = plan.score(_detached(outputs), part, classes)
+        at.score_sum += math.nan if scores is None else float(scores.sum())
 
 
-def _stream(batches: TrainBatches, state: State, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+def _detached(outputs: Any) -> Any:
+    return outputs.detach() if isinstance(outputs, Tensor) else outputs
+
+
+def _stream(batches: TrainBatches | TrainScenes, state: State, plan: Plan) -> Iterator[tuple[Tensor, Any]]:
     """Yield every batch from the position on, which the loop moves.
 
     Randomness depends on seed, epoch and step alone.
@@ -139,8 +154,8 @@ def _count(at: Position, loss: Tensor, count: int) -> None:
 
 def _line(log: Path, at: Position, rate: float, score: float | None) -> None:
     test = "" if score is None else f"{score:.6f}"
-    loss, train = at.loss_sum / at.seen, at.score_sum / at.seen
-    _write(log, at, f"{at.epoch + 1},{at.step},{rate:.6g},{loss:.6f},{train:.6f},{test},{at.seconds:.1f}")
+    train = "" if math.isnan(at.score_sum) else f"{at.score_sum / at.seen:.6f}"
+    _write(log, at, f"{at.epoch + 1},{at.step},{rate:.6g},{at.loss_sum / at.seen:.6f},{train},{test},{at.seconds:.1f}")
 
 
 def _write(log: Path, at: Position, line: str) -> None:

@@ -165,14 +165,15 @@ def make_optimizer(part: Part, parameters: Parameters) -> optim.Optimizer:
     """Make the optimizer that a recipe names.
 
     Args:
-        part: The optimizer's name and arguments; ``decay`` beside them is for :func:`decayed`.
+        part: The optimizer's name and arguments; ``decay`` and ``backbone`` beside them say what its groups are
+            (:func:`decayed`, :func:`apart`).
         parameters: What it moves.
 
     Raises:
         PassbandError: for an unknown name or argument.
     """
     make = OPTIMIZERS[part.name]
-    arguments = {key: value for key, value in part.arguments.items() if key != "decay"}
+    arguments = {key: value for key, value in part.arguments.items() if key not in ("decay", "backbone")}
     return make(parameters, **parse_options(make, arguments, owner=f"optimizer {part.name}"))
 
 
@@ -198,6 +199,31 @@ def decayed(part: Part, model: nn.Module) -> Parameters:
     groups = param_groups_weight_decay(model, 1.0, no_weight_decay_list=named())
     # A group without a decay of its own has the optimizer's.
     return [group if group["weight_decay"] == 0 else {"params": group["params"]} for group in groups]
+
+
+def apart(parameters: Parameters, backbone: nn.Module, rate: Any) -> list[dict[str, Any]]:
+    """Return groups in which a backbone's parameters have a learning rate of their own.
+
+    Args:
+        parameters: All that learns, or groups of it, which are kept apart.
+        backbone: Part of the model.
+        rate: Its learning rate, above 0.
+
+    Raises:
+        PassbandError: when the rate is no number above 0.
+    """
+    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise PassbandError(f"optimizer.backbone is a learning rate above 0, such as 1.0e-5; got {rate!r}")
+    inside = {id(parameter) for parameter in backbone.parameters()}
+    given: list[Any] = list(parameters)
+    whole: list[dict[str, Any]] = given if given and isinstance(given[0], dict) else [{"params": given}]
+    groups: list[dict[str, Any]] = []
+    for group in whole:
+        own = [one for one in group["params"] if id(one) in inside]
+        rest = [one for one in group["params"] if id(one) not in inside]
+        groups += [{**group, "params": rest}] if rest else []
+        groups += [{**group, "params": own, "lr": float(rate)}] if own else []
+    return groups
 
 
 def make_schedule(part: Part) -> Schedule:

@@ -17,15 +17,17 @@ from torch import nn
 
 from passband.core.compute import Compute
 from passband.core.environment import versions
-from passband.core.errors import PassbandError
+from passband.core.errors import NotApplicable, PassbandError
 from passband.core.recipe import Recipe
 from passband.core.spec import ImageSpec
 from passband.core.store import DONE, explain_disk, lock, runs_folder, write_atomic
 from passband.data.dataset import Batches, ImageSet
+from passband.data.scenes import SceneBatches, SceneSet
+from passband.models.detector import Detector
 from passband.models.weights_file import save_weights
 from passband.models.wrap import Classifier
 from passband.tasks import TASKS, Task
-from passband.train import build, quantized
+from passband.train import build, detecting, quantized
 from passband.train.checkpoint import State, read
 from passband.train.device import hardware_class, torch_device
 from passband.train.early_stop import Watch, watch
@@ -34,6 +36,9 @@ from passband.train.optim import make_optimizer, make_schedule
 from passband.train.steps import make_scheme
 from passband.weights.learn import bake, learned_parameters
 from passband.weights.quantize import describe, masks
+
+_SERVED: dict[type, int] = {ImageSet: 512, SceneSet: 8}
+"""Test images in a batch, by what holds them."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,32 @@ def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
         epoch: The weights after this epoch, counted from 1, where they were kept; None for the last.
 
     Raises:
-        PassbandError: when the run is not finished, the epoch was not kept, or the weights are damaged.
+        PassbandError: when the run is not finished, the epoch was not kept, or the weights are damaged; when it
+            trained a detector.
     """
+    model = _loaded(run, epoch)
+    if not isinstance(model, Classifier):
+        raise NotApplicable(f"{_folder(run)} is a run of a detector, and a classifier is needed here")
+    return model
+
+
+def load_detector(run: Run | Path | str, epoch: int | None = None) -> Detector:
+    """Give a run's detector back, in eval mode, as :func:`load` does a classifier.
+
+    Raises:
+        PassbandError: as :func:`load`; when the run trained no detector.
+    """
+    model = _loaded(run, epoch)
+    if not isinstance(model, Detector):
+        raise NotApplicable(f"{_folder(run)} is no run of a detector, which is needed here; train task=detection")
+    return model
+
+
+def _folder(run: Run | Path | str) -> Path:
+    return run.folder if isinstance(run, Run) else Path(run)
+
+
+def _loaded(run: Run | Path | str, epoch: int | None) -> Classifier | Detector:
     found = run if isinstance(run, Run) else open_run(Path(run))
     path = found.folder / "weights.safetensors" if epoch is None else epoch_weights(found.folder, epoch)
     if not path.exists():
@@ -138,10 +167,16 @@ def load(run: Run | Path | str, epoch: int | None = None) -> Classifier:
     spec = json.loads((found.folder / "spec.json").read_text())
     with torch.random.fork_rng():
         # The initial weights are drawn only to be overwritten: the caller's random numbers stay as they were.
-        model = build.bare_model(found.recipe, _spec(spec))
+        model = _bare(found.recipe, _spec(spec))
     # A quantized weight lies in the file as it is computed with: the last of it is no parameter of a training.
     bake(model).inner.load_state_dict(weights)
     return model.eval()
+
+
+def _bare(recipe: Recipe, spec: ImageSpec) -> Classifier | Detector:
+    if TASKS[recipe.task].gives == "boxes":
+        return detecting.detector(recipe, spec, begin=False)
+    return build.bare_model(recipe, spec)
 
 
 def _spec(fields: dict[str, Any]) -> ImageSpec:
@@ -158,7 +193,7 @@ class _Training:
         compute: Compute,
         folder: Path,
         digest: str,
-        dataset: ImageSet,
+        dataset: ImageSet | SceneSet,
         data_dir: Path | None,
     ) -> None:
         self.recipe, self.compute, self.folder, self.digest = recipe, compute, folder, digest
@@ -174,8 +209,11 @@ class _Training:
         self.spec = build.image_spec(recipe, dataset)
         test = build.test_set(recipe, data_dir)
         watched = min(compute.watched or len(test), len(test))
-        self.test = test.batches(512, device=self.fabric.device)
-        self.watched = test.take(watched).batches(512, device=self.fabric.device) if watched < len(test) else self.test
+        served = _SERVED[type(test)]
+        self.test = test.batches(served, device=self.fabric.device)
+        self.watched = self.test
+        if watched < len(test):
+            self.watched = test.take(watched).batches(served, device=self.fabric.device)
         self.model, self.report = build.trainable_model(recipe, self.spec)
         self.model.to(self.fabric.device).to(memory_format=torch.channels_last)
         learned_parameters(self.model)  # refuses a model of which nothing learns
@@ -206,15 +244,17 @@ class _Training:
         plan = Plan(
             epochs=recipe.epochs,
             step=step,
-            score=self.task.scores,
+            score=self.task.tally,
             schedule=make_schedule(recipe.schedule),
-            evaluate=lambda model: float(self.task.measure(model, self.watched).float().mean()),
+            evaluate=lambda model: self.task.evaluate(model, self.watched),
             save=lambda: self.state.save(checkpoint, self.digest),
             end_epoch=self._end_epoch,
             log=self.folder / "log.csv",
             description=f"train {recipe.model.name}, learn {recipe.learn}, seed {recipe.seed}",
             replays=scheme.replays,
             pieces=pieces,
+            clip=recipe.clip,
+            average=None if recipe.ema is None else recipe.ema.at,
             save_seconds=self.compute.checkpoint_seconds,
         )
         fit(self.fabric, self.state, self.batches, plan)
@@ -238,7 +278,9 @@ class _Training:
         write_atomic(path, _json(environment))
         write_atomic(self.folder / "spec.json", _json(asdict(self.spec)))
 
-    def _first_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _first_batch(self) -> tuple[torch.Tensor, Any]:
+        images: Any
+        targets: Any
         images, targets = next(self.batches.epoch(0))
         return images.to(self.fabric.device), targets.to(self.fabric.device)
 
@@ -256,7 +298,7 @@ class _Training:
 
     def _write_weights(self, path: Path) -> None:
         model = bake(copy.deepcopy(self.state.evaluated))
-        assert isinstance(model, Classifier)
+        assert isinstance(model, Classifier | Detector)
         save_weights(model, path)
 
     def _finish(self) -> None:
@@ -281,14 +323,15 @@ def _measured(run: Run, device: str, data_dir: Path | None) -> Run:
     test = build.test_set(run.recipe, data_dir)
     if run.metrics.get("test_fingerprint") == test.fingerprint:
         return run
-    found = _test_metrics(TASKS[run.recipe.task], load(run).to(device), test.batches(512, device=device))
+    model = _loaded(run, None).to(device)
+    found = _test_metrics(TASKS[run.recipe.task], model, test.batches(_SERVED[type(test)], device=device))
     metrics = run.metrics | found
     write_atomic(run.folder / "metrics.json", _json(metrics))
     return replace(run, metrics=metrics)
 
 
-def _test_metrics(task: Task, model: nn.Module, test: Batches) -> dict[str, Any]:
-    return task.metrics(task.measure(model, test)) | {"test_fingerprint": test.dataset.fingerprint}
+def _test_metrics(task: Task, model: nn.Module, test: Batches | SceneBatches) -> dict[str, Any]:
+    return task.metrics(model, test) | {"test_fingerprint": test.dataset.fingerprint}
 
 
 def _json(value: object) -> bytes:

@@ -1,0 +1,310 @@
+"""RT-DETR of transformers, on its own backbones or on any of timm's with feature maps of strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+from torchvision.transforms.v2 import functional as transforms
+
+from passband.core.errors import PassbandError
+from passband.core.spec import ImageSpec
+from passband.models.detector import Annotated, Detector, Host, Losses
+from passband.models.downloads import explain_download
+from passband.models.found import Found, Images
+from passband.models.metadata import OWN as NETWORKS
+from passband.models.origin import LIBRARY_REFUSALS
+from passband.models.timm_source import cfg_of
+from passband.models.torchvision_detectors import coco_names
+
+PREFIX = "rtdetr:"
+STRIDES = (8, 16, 32)
+"""Of the feature maps that the encoder takes."""
+KEPT = 300
+"""Detections kept for an image, at most."""
+
+Neck = Literal["r18", "r34", "r50"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Hold what tells RT-DETR's encoders and decoders apart.
+
+    Attributes:
+        expansion: Width of the encoder's convolutional blocks, as a share of its width.
+        layers: Decoder layers.
+    """
+
+    expansion: float
+    layers: int
+
+
+NECKS: dict[str, Sizes] = {"r18": Sizes(0.5, 3), "r34": Sizes(0.5, 4), "r50": Sizes(1.0, 6)}
+"""Encoder and decoder as they come with each of RT-DETR's own backbones."""
+
+OWN: dict[str, dict[str, Any]] = {
+    "r18vd": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    "r34vd": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    "r50vd": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+}
+"""RT-DETR's own backbones, ResNets of kind D."""
+
+
+def from_transformers(
+    backbone: str, *, class_names: tuple[str, ...] | None, size: int | None, pretrained: bool, arguments: dict[str, Any]
+) -> Detector:
+    """Make an RT-DETR, or read one that transformers saved.
+
+    Args:
+        backbone: ``"r18vd"``, ``"r34vd"``, ``"r50vd"``, a timm name, or a folder written by ``save_pretrained``.
+        class_names: Of the objects; COCO's 80, or the saved detector's, when None.
+        size: Side of the square that images are resized to, a multiple of 32; 640 when None.
+        pretrained: Whether to ask for trained weights, which only a folder has.
+        arguments: Of :func:`build`.
+
+    Raises:
+        PassbandError: when transformers is not there, for an unknown backbone, or arguments that do not fit.
+    """
+    side = 640 if size is None else size
+    if side % 32:
+        raise PassbandError(f"rtdetr resizes to a multiple of 32 pixels; got {side}")
+    folder = Path(backbone).expanduser()
+    if folder.is_dir():
+        if arguments or class_names:
+            raise PassbandError(f"{folder} is a saved detector, which brings its own sizes and classes; leave them out")
+        return _read(folder, side)
+    if pretrained:
+        raise PassbandError(
+            f"there are no pretrained weights of '{PREFIX}{backbone}'; take it without (--no-pretrained), or give "
+            "--weights FILE, or a folder that transformers saved, as rtdetr:FOLDER"
+        )
+    return build(backbone, coco_names() if class_names is None else class_names, side, **arguments)
+
+
+def build(
+    backbone: str,
+    class_names: tuple[str, ...],
+    side: int,
+    *,
+    neck: Neck | None = None,
+    queries: int = 300,
+    denoising: int = 100,
+    width: int = 256,
+    feedforward: int = 1024,
+    decoder_layers: int | None = None,
+    pretrained_backbone: bool = False,
+) -> Detector:
+    """Make an RT-DETR with new weights, drawn from torch's global generator.
+
+    **Source**: spartan, section IV-B; sizes as in RT-DETR's released code.
+    **Differs**: from transformers, which draws the scale of each batch norm from N(0, 0.01) and every weight of
+    encoder and decoder from N(0, 0.01): layers begin as torch begins them, and scales at 1, as in RT-DETR's released
+    code, and the first boxes are the anchors. A backbone's batch norms learn; transformers freezes them unless told.
+
+    Args:
+        backbone: ``"r18vd"``, ``"r34vd"``, ``"r50vd"`` or a timm name.
+        class_names: Of the objects.
+        side: Of the square that images are resized to.
+        neck: Encoder and decoder as they come with that backbone of RT-DETR's; None is the backbone's own, and
+            ``"r50"`` for timm's, which is what matches SpaRTAN's Table III.
+        queries: Boxes that the decoder follows.
+        denoising: Noisy copies of the objects in training, about so many an image; 0 is none.
+        width: Of encoder and decoder, a multiple of 8.
+        feedforward: Width of their feed-forward layers.
+        decoder_layers: In place of the neck's.
+        pretrained_backbone: Whether the backbone begins with timm's trained weights.
+
+    Raises:
+        PassbandError: for an unknown backbone or neck, or sizes that do not fit.
+    """
+    chosen = neck or ("r50" if backbone not in OWN else backbone.removesuffix("vd"))
+    if chosen not in NECKS:
+        raise PassbandError(f"a neck is {', '.join(NECKS)}; got '{chosen}'")
+    if min(queries, feedforward) < 1 or denoising < 0 or width < 8 or width % 8:
+        raise PassbandError(
+            f"rtdetr takes 1 query or more, denoising of 0 or more and a width that is a multiple of 8; got "
+            f"{queries}, {denoising}, {width} and a feedforward of {feedforward}"
+        )
+    library, sizes = _library(), NECKS[chosen]
+    described, mean, std = _described(backbone, pretrained_backbone)
+    config = library.RTDetrConfig(
+        backbone_config=described, freeze_backbone_batch_norms=False, hidden_expansion=sizes.expansion,
+        decoder_layers=decoder_layers or sizes.layers, num_queries=queries, num_denoising=denoising,
+        d_model=width, encoder_hidden_dim=width, decoder_in_channels=[width] * 3, encoder_ffn_dim=feedforward,
+        decoder_ffn_dim=feedforward, id2label=dict(enumerate(class_names)),
+        label2id={name: index for index, name in enumerate(class_names)},
+    )  # fmt: skip
+    with explain_download(f"{PREFIX}{backbone}"), _refusing(backbone):
+        inner = library.RTDetrForObjectDetection(config)
+        if pretrained_backbone:
+            _load_backbone(inner, backbone)
+    _draw(inner)
+    return _wrapped(inner, side, mean, std, "the backbone's metadata" if mean else "RT-DETR: pixels as they are")
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise PassbandError(
+            "RT-DETR needs transformers, which is not here: pip install 'passband[detection]'"
+        ) from None
+    return transformers
+
+
+@contextmanager
+def _refusing(backbone: str) -> Iterator[None]:
+    try:
+        yield
+    except LIBRARY_REFUSALS as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(
+            f"rtdetr cannot be made with the backbone '{backbone}' ({type(error).__name__}: {line})"
+        ) from error
+
+
+def _described(backbone: str, pretrained: bool) -> tuple[Any, tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return transformers' configuration of a backbone, and the mean and std of pixels that it takes."""
+    library = _library()
+    if backbone in OWN:
+        if pretrained:
+            raise PassbandError(f"there are no trained weights of '{backbone}' alone; give a folder as rtdetr:FOLDER")
+        return library.RTDetrResNetConfig(**OWN[backbone], out_indices=[2, 3, 4]), None, None
+    cfg = cfg_of(backbone)
+    maps = _feature_maps(backbone)
+    places = [maps.index(stride) for stride in STRIDES if stride in maps]
+    if len(places) < len(STRIDES):
+        raise PassbandError(
+            f"rtdetr needs feature maps of strides 8, 16 and 32; '{backbone}' has {', '.join(map(str, maps))}: take "
+            "another backbone, such as spartan_xt or resnet18"
+        )
+    described = library.TimmBackboneConfig(
+        backbone=backbone, out_indices=places, features_only=True, use_pretrained_backbone=False
+    )
+    own = backbone.partition(".")[0] in NETWORKS
+    # What our own networks' metadata says, pixels as they are, holds for a set of small images.
+    mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if own else (cfg.get("mean"), cfg.get("std"))
+    return described, tuple(mean) if mean else None, tuple(std) if std else None
+
+
+def _feature_maps(backbone: str) -> list[int]:
+    """Return the strides of a timm network's feature maps, the network made of shapes alone."""
+    import timm
+
+    with _refusing(backbone), torch.device("meta"):
+        maps: list[int] = timm.create_model(backbone, features_only=True, pretrained=False).feature_info.reduction()
+    return maps
+
+
+def _load_backbone(inner: Any, backbone: str) -> None:
+    import timm
+
+    trained = timm.create_model(backbone, features_only=True, pretrained=True)
+    theirs = trained.state_dict()
+    ours = inner.model.backbone.model._backbone
+    ours.load_state_dict({name: theirs[name] for name in ours.state_dict()})
+
+
+def _draw(inner: Any) -> None:
+    """Draw encoder and decoder as RT-DETR's released code does: torch's own beginnings, but for what it names."""
+    from transformers.models.rt_detr import modeling_rt_detr as parts
+
+    backbone = {id(module) for module in inner.model.backbone.modules()}
+    fresh = [module for module in inner.modules() if id(module) not in backbone]
+    for parameter in inner.parameters():
+        parameter._is_hf_initialized = False  # or transformers' own functions below would leave it
+    for module in fresh:
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LayerNorm):
+            module.reset_parameters()
+    named = (parts.RTDetrForObjectDetection, parts.RTDetrModel, parts.RTDetrMultiscaleDeformableAttention)
+    with torch.no_grad():
+        for module in fresh:
+            if isinstance(module, named):
+                inner._init_weights(module)
+        last = inner.model.enc_bbox_head.layers[-1]
+        last.weight.zero_()
+        last.bias.zero_()
+
+
+def _read(folder: Path, side: int) -> Detector:
+    library = _library()
+    with _refusing(str(folder)):
+        try:
+            inner = library.RTDetrForObjectDetection.from_pretrained(folder, local_files_only=True)
+        except OSError as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise PassbandError(f"{folder} holds no RT-DETR that transformers reads ({line})") from None
+    mean, std = _kept_normalization(folder)
+    return _wrapped(inner, side, mean, std, f"{folder.name}'s preprocessor_config.json" if mean else "RT-DETR: none")
+
+
+def _kept_normalization(folder: Path) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Read off a saved image processor whether it normalizes; RT-DETR's own do not."""
+    import json
+
+    path = folder / "preprocessor_config.json"
+    found: Mapping[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if not found.get("do_normalize"):
+        return None, None
+    return tuple(found["image_mean"]), tuple(found["image_std"])
+
+
+def _wrapped(
+    inner: Any, side: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, source: str
+) -> Detector:
+    names = tuple(name for _, name in sorted(inner.config.id2label.items()))
+    spec = ImageSpec((side, side), mean, std, source, len(names), fit="timm", crop_mode="squash", class_names=names)
+    return Detector(inner, spec, RTDETR)
+
+
+def _find(detector: Detector, images: Images) -> list[Found]:
+    outputs = detector.inner(detector.normalized(_together(detector, images)))
+    scores, labels, boxes = _best(outputs.logits, outputs.pred_boxes)
+    found = []
+    for index, image in enumerate(images):
+        corners = box_convert(boxes[index], "cxcywh", "xyxy") * _extent(image)
+        found.append(Found(corners, scores[index], labels[index]))
+    return found
+
+
+def _best(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest scores over all queries and classes, with their classes and boxes."""
+    classes = logits.shape[-1]
+    scores, places = logits.sigmoid().flatten(1).topk(min(KEPT, logits[0].numel()), dim=1)
+    return scores, places % classes, boxes.gather(1, (places // classes)[..., None].expand(-1, -1, 4))
+
+
+def _lose(detector: Detector, images: Images, targets: Sequence[Annotated]) -> Losses:
+    pixels = detector.normalized(_together(detector, images))
+    labels = [
+        {"class_labels": one.labels, "boxes": box_convert(one.boxes, "xyxy", "cxcywh") / _extent(image)}
+        for image, one in zip(images, targets, strict=True)
+    ]
+    outputs = detector.inner(pixels, labels=labels)
+    weighted: Losses = outputs.loss_dict
+    return weighted
+
+
+def _extent(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    return torch.tensor([width, height, width, height], dtype=torch.float32, device=image.device)
+
+
+def _together(detector: Detector, images: Images) -> Tensor:
+    """Return images as one batch: in training a batch at its own size, which may change, else at the detector's."""
+    if isinstance(images, Tensor) and (detector.training or images.shape[-2:] == detector.spec.size):
+        return images
+    size = list(detector.spec.size)
+    sized = [transforms.resize(one, size, transforms.InterpolationMode.BILINEAR, antialias=True) for one in images]
+    return torch.stack(sized).contiguous(memory_format=torch.channels_last)
+
+
+RTDETR = Host(_find, _lose)
+"""Images are resized to a square, their aspect not kept; the losses are weighted, so that their sum is the loss."""
