@@ -115,18 +115,13 @@ class Sides:
         self.error = float((our - their).abs().max() / their.abs().max())
         assert self.error < (1e-4 if images.device.type == "cpu" else 1e-2), f"the logits differ by {self.error:.1e}"
 
-    def compiled(self, network: nn.Module, images: Tensor, bf16: bool = False) -> Run:
-        """Return a run of a network, compiled whole and its weights constants."""
+    def compiled(self, network: nn.Module, images: Tensor, bf16: bool = False, few: int | None = None) -> Run:
+        """Return a run of a network, compiled whole and its weights constants, on a ``few`` images at a time or all."""
         options: Any = {"freezing": True} if self.device.type == "cpu" else None
         made: Any = torch.compile(deepcopy(network), fullgraph=network is self.folded, options=options)
-        return waited(made, images, bf16)
-
-
-def in_turn(network: nn.Module, images: Tensor) -> Run:
-    """Return a run of a network, compiled whole, on a few images at a time."""
-    options: Any = {"freezing": True} if images.device.type == "cpu" else None
-    made: Any = torch.compile(deepcopy(network), fullgraph=True, options=options)
-    return lambda: [waited(made, part)() for part in images.split(FEW)]
+        if few is None:
+            return waited(made, images, bf16)
+        return lambda: [waited(made, part, bf16)() for part in images.split(few)]
 
 
 def profiled(run: Run) -> None:
@@ -170,7 +165,7 @@ def compiled(sides: Sides, rounds: int, note: str) -> list[dict[str, Any]]:
     theirs, last, few = "the reference compiled", "the reference compiled, channels last", "ours, a few at a time"
     variants = {
         OURS: sides.compiled(sides.folded, sides.last),
-        few: in_turn(sides.folded, sides.last),
+        few: sides.compiled(sides.folded, sides.last, few=FEW),
         PLAIN: waited(sides.theirs, sides.plain),
         theirs: sides.compiled(sides.theirs, sides.plain),
         last: sides.compiled(in_last(sides.theirs), sides.last),

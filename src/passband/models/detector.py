@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
@@ -26,12 +26,32 @@ class Annotated(Protocol):
     Attributes:
         boxes: Left, top, right, bottom in pixels, float32 [T, 4].
         labels: The detector's classes, int64 [T].
+        crowd: Whether a box is around many objects, bool [T]; those are not learned.
     """
 
     @property
     def boxes(self) -> Float[Tensor, "objects 4"]: ...
     @property
     def labels(self) -> Int[Tensor, " objects"]: ...
+    @property
+    def crowd(self) -> Bool[Tensor, " objects"]: ...
+
+
+class Marked(NamedTuple):
+    """Hold what a detector learns of one image, as :class:`Annotated` says.
+
+    A tuple, because Fabric looks for numbers to convert in what a model is called with, and refuses frozen dataclasses.
+    """
+
+    boxes: Float[Tensor, "objects 4"]
+    labels: Int[Tensor, " objects"]
+    crowd: Bool[Tensor, " objects"]
+
+    @classmethod
+    def single(cls, objects: Annotated) -> Marked:
+        """Return the objects that are none of a crowd."""
+        alone = ~objects.crowd
+        return cls(objects.boxes[alone], objects.labels[alone], objects.crowd[alone])
 
 
 Losses = dict[str, Tensor]
@@ -82,7 +102,7 @@ class Detector(nn.Module):
 
         Args:
             images: In [0, 1]: a batch [B, 3, H, W], or images [3, H, W] of different sizes.
-            targets: The objects of each image, boxes in its pixels.
+            targets: The objects of each image, boxes in its pixels; crowds are left out.
 
         Raises:
             PassbandError: when there are not as many targets as images, or the detector gives NaN.
@@ -91,7 +111,7 @@ class Detector(nn.Module):
             return [_checked(one) for one in self.host.find(self, images)]
         if len(targets) != len(images):
             raise PassbandError(f"a detector learns one set of objects an image; got {len(targets)} for {len(images)}")
-        return self.host.lose(self, images, targets)
+        return self.host.lose(self, images, [Marked.single(one) for one in targets])
 
     def normalized(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         """Return pixels in [0, 1] as ``inner`` takes them."""

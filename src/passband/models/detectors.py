@@ -8,7 +8,7 @@ from typing import Any
 from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.models import rtdetr, torchvision_detectors
-from passband.models.detector import Detector
+from passband.models.detector import BACKGROUND, Detector
 from passband.models.torchvision_source import PREFIX as TORCHVISION
 from passband.models.weights_file import load_weights, read_weights
 
@@ -56,10 +56,14 @@ def create_detector(
         raise unknown("detector", name, names(), hint="rtdetr takes any timm backbone: rtdetr:resnet18")
     if weights is not None and pretrained:
         raise PassbandError("pretrained weights and a weights file exclude each other; give one of them")
+    if class_names is not None and (not class_names or len(set(class_names)) < len(class_names)):
+        raise PassbandError(f"a detector needs one or more classes of different names; got {list(class_names)}")
+    if size is not None and size < 1:
+        raise PassbandError(f"a detector resizes to 1 pixel or more; got {size}")
     file = read_weights(Path(weights)) if weights is not None else None
     if file is not None and class_names is None and file.class_names:
         given = file.class_names
-        class_names = given[1:] if name.startswith(TORCHVISION) else given
+        class_names = given[1:] if given[0] == BACKGROUND else given
     if name.startswith(TORCHVISION):
         detector = torchvision_detectors.from_torchvision(name, class_names, size, pretrained, arguments)
     else:

@@ -86,11 +86,11 @@ def fast(
     if compile:
         network.compile()
     if compile or precision == "bf16":
-        how["difference"] = _difference(module, sample, expected)
-    if precision == "bf16":
         with torch.no_grad():
-            other = module(sample).argmax(1) != expected.argmax(1)
-        how["changed"] = f"{int(other.sum())} of {len(sample)} predictions"
+            logits = module(sample)
+        how["difference"] = _apart(logits, expected)
+    if precision == "bf16":
+        how["changed"] = f"{int((logits.argmax(1) != expected.argmax(1)).sum())} of {len(sample)} predictions"
     if precision == "bf16" and sample.device.type == "cpu" and not has_bf16():
         how["precision_note"] = "this processor has no bf16 instructions: float32 is faster"
     return Fast(module, how | {"precision": precision, "compiled": compile})
@@ -179,8 +179,13 @@ def _difference_in(layout: torch.memory_format, network: nn.Module, sample: Tens
 
 @torch.no_grad()
 def _difference(network: nn.Module, sample: Tensor, expected: Tensor) -> float:
+    """Return how far a network's logits lie from those expected."""
+    return _apart(network(sample), expected)
+
+
+def _apart(logits: Tensor, expected: Tensor) -> float:
     """Return the largest difference of logits, in parts of the range of those expected; NaN where NaN came out."""
-    logits = network(sample).to(expected.dtype)
+    logits = logits.to(expected.dtype)
     off = torch.where(logits == expected, 0, (logits - expected).abs()).max()  # a class ruled out has -inf twice
     finite = expected[expected.isfinite()]
     spread = finite.max() - finite.min() if len(finite) else off

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import is_model
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as transforms
@@ -21,7 +22,7 @@ from passband.models.downloads import explain_download
 from passband.models.found import Found, Images
 from passband.models.metadata import OWN as NETWORKS
 from passband.models.origin import LIBRARY_REFUSALS
-from passband.models.timm_source import cfg_of
+from passband.models.timm_source import HUB, cfg_of
 from passband.models.torchvision_detectors import coco_names
 
 PREFIX = "rtdetr:"
@@ -73,10 +74,10 @@ def from_transformers(
         PassbandError: when transformers is not there, for an unknown backbone, or arguments that do not fit.
     """
     side = 640 if size is None else size
-    if side % 32:
+    if side % 32 or side < 32:
         raise PassbandError(f"rtdetr resizes to a multiple of 32 pixels; got {side}")
-    folder = Path(backbone).expanduser()
-    if folder.is_dir():
+    folder = saved_folder(backbone)
+    if folder is not None:
         if arguments or class_names:
             raise PassbandError(f"{folder} is a saved detector, which brings its own sizes and classes; leave them out")
         return _read(folder, side)
@@ -86,6 +87,14 @@ def from_transformers(
             "--weights FILE, or a folder that transformers saved, as rtdetr:FOLDER"
         )
     return build(backbone, coco_names() if class_names is None else class_names, side, **arguments)
+
+
+def saved_folder(backbone: str) -> Path | None:
+    """Return the folder that is meant, or None where a network is, though a folder be called like it."""
+    if not backbone or backbone in OWN or is_model(backbone):
+        return None
+    folder = Path(backbone).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def build(
@@ -127,16 +136,18 @@ def build(
     chosen = neck or ("r50" if backbone not in OWN else backbone.removesuffix("vd"))
     if chosen not in NECKS:
         raise PassbandError(f"a neck is {', '.join(NECKS)}; got '{chosen}'")
-    if min(queries, feedforward) < 1 or denoising < 0 or width < 8 or width % 8:
+    layers = NECKS[chosen].layers if decoder_layers is None else decoder_layers
+    if min(queries, feedforward, layers) < 1 or denoising < 0 or width < 8 or width % 8:
         raise PassbandError(
-            f"rtdetr takes 1 query or more, denoising of 0 or more and a width that is a multiple of 8; got "
-            f"{queries}, {denoising}, {width} and a feedforward of {feedforward}"
+            "rtdetr takes 1 or more queries, feedforward and decoder_layers, denoising of 0 or more and a width that is "
+            f"a multiple of 8; got {queries}, {feedforward}, {layers}, {denoising} and {width}"
         )
+    _check_places(queries, side, side)
     library, sizes = _library(), NECKS[chosen]
-    described, mean, std = _described(backbone, pretrained_backbone)
+    described, mean, std = _described(backbone, side, pretrained_backbone)
     config = library.RTDetrConfig(
         backbone_config=described, freeze_backbone_batch_norms=False, hidden_expansion=sizes.expansion,
-        decoder_layers=decoder_layers or sizes.layers, num_queries=queries, num_denoising=denoising,
+        decoder_layers=layers, num_queries=queries, num_denoising=denoising,
         d_model=width, encoder_hidden_dim=width, decoder_in_channels=[width] * 3, encoder_ffn_dim=feedforward,
         decoder_ffn_dim=feedforward, id2label=dict(enumerate(class_names)),
         label2id={name: index for index, name in enumerate(class_names)},
@@ -170,7 +181,18 @@ def _refusing(backbone: str) -> Iterator[None]:
         ) from error
 
 
-def _described(backbone: str, pretrained: bool) -> tuple[Any, tuple[float, ...] | None, tuple[float, ...] | None]:
+def _check_places(queries: int, height: int, width: int) -> None:
+    places = sum((height // stride) * (width // stride) for stride in STRIDES)
+    if queries > places:
+        raise PassbandError(
+            f"rtdetr chooses its {queries} queries among {places} places of an image of {height}×{width}; "
+            "take fewer queries or a larger size"
+        )
+
+
+def _described(
+    backbone: str, side: int, pretrained: bool
+) -> tuple[Any, tuple[float, ...] | None, tuple[float, ...] | None]:
     """Return transformers' configuration of a backbone, and the mean and std of pixels that it takes."""
     library = _library()
     if backbone in OWN:

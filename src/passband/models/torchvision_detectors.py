@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 from collections.abc import Sequence
 from typing import Any
 
 import torchvision.models
 from torch import nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, unknown
 from passband.core.spec import ImageSpec
 from passband.models.detector import BACKGROUND, Annotated, Detector, Host, Losses
 from passband.models.downloads import explain_download
@@ -60,20 +63,35 @@ def from_torchvision(
         raise PassbandError(
             f"torchvision's weights of '{short}' have classes of their own; take it without (--no-pretrained)"
         )
-    asked: dict[str, Any] = {"num_classes": len(outputs)} | arguments
-    asked |= {"weights": weights if pretrained else None}
+    if "num_classes" in arguments:
+        raise PassbandError(f"the classes of '{name}' come with their names; leave num_classes out")
     # Without weights of its own a factory would fetch its backbone's.
-    asked |= {"weights_backbone": None}
-    if size is not None:
-        if short.startswith("ssd"):
-            raise PassbandError(f"'{name}' resizes to one size of its own; leave the size out")
+    asked = arguments | {
+        "num_classes": len(outputs), "weights": weights if pretrained else None, "weights_backbone": None,
+    }  # fmt: skip
+    fixed = short.startswith("ssd")
+    if size is not None and not fixed:
         asked |= {"min_size": size, "max_size": round(size * 5 / 3)}
+    factory = torchvision.models.get_model_builder(short)
     with explain_download(name):
-        inner = call_factory(name, torchvision.models.get_model_builder(short), asked, LIBRARY_REFUSALS)
+        inner = call_factory(name, factory, asked, LIBRARY_REFUSALS)
+    _check_known(name, factory, inner, arguments)
+    own = _size(inner)
+    if fixed and size not in (None, own[0]):
+        raise PassbandError(f"'{name}' resizes to {own[0]}×{own[1]} alone; got {size}: give {own[0]}, or leave it out")
     spec = ImageSpec(
-        _size(inner), None, None, "inside, torchvision's transform", len(outputs), class_names=outputs,
+        own, None, None, "inside, torchvision's transform", len(outputs), class_names=outputs,
     )  # fmt: skip
     return Detector(inner, spec, TORCHVISION)
+
+
+def _check_known(name: str, factory: Any, inner: nn.Module, arguments: Arguments) -> None:
+    """Refuse arguments that nobody takes; torchvision hands them down, and the last one drops them silently."""
+    takers = (factory, type(inner).__init__, GeneralizedRCNNTransform.__init__)
+    known = [one for taker in takers for one in inspect.signature(taker).parameters]
+    for given in arguments:
+        if given not in known:
+            raise unknown(f"option of model {name}", given, known)
 
 
 def _size(inner: nn.Module) -> tuple[int, int]:

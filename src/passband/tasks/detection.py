@@ -14,7 +14,7 @@ from passband.data.objects import Objects, Targets
 from passband.data.scene_classes import match
 from passband.data.scenes import SceneBatches
 from passband.models.create import Gives
-from passband.models.detector import BACKGROUND, Detector
+from passband.models.detector import BACKGROUND, Detector, Marked
 from passband.models.found import Found, Images
 from passband.models.state import untouched
 from passband.tasks.average_precision import Precision, average_precision
@@ -78,7 +78,8 @@ class Detection:
 
     def learn(self, model: nn.Module, images: Tensor, targets: Targets) -> tuple[Tensor, None]:
         """Return the sum of a batch's losses; what is found in training is nobody's score."""
-        losses = model(images, as_learned(targets, _spec(model).class_names))
+        learned = as_learned(targets, _spec(model).class_names)
+        losses = model(images, [Marked.single(one) for one in learned])
         total: Tensor = torch.stack(list(losses.values())).sum()
         return total, None
 
