@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from passband.core.errors import MissingData, PassbandError
-from passband.data.coco import CIFAR10, Scene, Thing, coco128, imagenet, scenes
+from passband.data.coco import Scene, Thing, coco128
+from passband.data.coco_names import CIFAR10, imagenet
 from passband.data.object_views import GRAY, ObjectViews, crops, pasted, squashed
 
 

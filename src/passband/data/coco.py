@@ -1,10 +1,10 @@
-"""Photographs with boxes around what they show: coco128, or any folder in COCO's layout."""
+"""Photographs with boxes around what they show, in COCO's layout: a folder of images and a JSON of instances."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,11 @@ from passband.core.store import data_folder
 
 NAME = "coco128"
 ANNOTATIONS, IMAGES = Path("annotations") / "instances_val2017.json", "val2017"
+BEYOND = 2.0
+"""Pixels by which a box may reach over its image's edge, as COCO's own do by rounding; it is cut there."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels, counted from the upper left corner of the image."""
-
-_IMAGENET: dict[str, tuple[int, ...]] = {
-    "airplane": (404, 895),
-    "banana": (954,),
-    "bear": tuple(range(294, 298)),
-    "bench": (703,),
-    "bicycle": (444, 671),
-    "bird": (*range(7, 25), *range(80, 101), *range(127, 147)),
-    "boat": (472, 484, 554, 576, 625, 814, 871, 914),
-    "broccoli": (937,),
-    "bus": (654, 779, 874),
-    "car": (436, 468, 511, 609, 627, 656, 661, 751, 817),
-    "cat": tuple(range(281, 286)),
-    "cell phone": (487,),
-    "dog": tuple(range(151, 269)),
-    "elephant": (101, 385, 386),
-    "horse": (339,),
-    "hot dog": (934,),
-    "laptop": (620, 681),
-    "microwave": (651,),
-    "motorcycle": (665, 670),
-    "orange": (950,),
-    "pizza": (963,),
-    "refrigerator": (760,),
-    "teddy bear": (850,),
-    "toilet": (861,),
-    "traffic light": (920,),
-    "train": (466, 547, 820),
-    "truck": (555, 569, 675, 717, 864, 867),
-    "umbrella": (879,),
-    "vase": (883,),
-    "zebra": (340,),
-}
-"""Indices, among ImageNet's 1,000 classes, of those that lie in one of COCO's classes, for COCO's that have some."""
-
-CIFAR10 = {
-    "airplane": "airplane", "bird": "bird", "boat": "ship", "car": "automobile", "cat": "cat", "dog": "dog",
-    "horse": "horse", "truck": "truck",
-}  # fmt: skip
-"""COCO's classes that CIFAR-10 has too, with its names; deer and frog are not annotated in COCO."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +26,15 @@ class Thing:
 
     Attributes:
         kind: COCO's name of its class.
+        box: Cut at the image's edges.
+        crowd: Whether the box is around many.
+        area: In pixels, of its outline where that is annotated, else of its box.
     """
 
     kind: str
     box: Box
     crowd: bool = False
+    area: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +44,21 @@ class Scene:
     path: Path
     size: tuple[int, int]
     things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Hold what a file of instances says.
+
+    Attributes:
+        scenes: The photographs, by file name.
+        kinds: The names of all classes, by their ids.
+        left_out: What was wrong and is not there, a line each.
+    """
+
+    scenes: tuple[Scene, ...]
+    kinds: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def coco128(data_dir: Path | None = None) -> tuple[Scene, ...]:
@@ -91,54 +72,118 @@ def coco128(data_dir: Path | None = None) -> tuple[Scene, ...]:
         PassbandError: when its annotations are damaged, or speak of an image that is not there.
     """
     root = data_folder() if data_dir is None else Path(data_dir).expanduser()
+    check(root)
+    return read(root / NAME / IMAGES, root / NAME / ANNOTATIONS).scenes
+
+
+def check(root: Path) -> None:
+    """Refuse a folder of sets in which coco128 is not.
+
+    Raises:
+        MissingData: saying where it was looked for and how to get it.
+    """
     if not (root / NAME / ANNOTATIONS).is_file():
         raise MissingData(
             NAME,
             f"{NAME} is not in {root}: put the first 128 images of COCO train2017 into {NAME}/{IMAGES}/ there and "
             f"their annotations into {NAME}/{ANNOTATIONS}, or name another folder with --data-dir or PASSBAND_DATA",
         )
-    return scenes(root / NAME)
 
 
-def scenes(folder: Path) -> tuple[Scene, ...]:
-    """Return the photographs of a folder in COCO's layout with their objects, by file name.
+def read(images: Path, annotations: Path, *, skip_bad: bool = False) -> Annotations:
+    """Read a file of instances and look for its images.
+
+    Photographs without objects stay. Category ids may have gaps.
 
     Args:
-        folder: With ``annotations/instances_val2017.json`` and the images in ``val2017/``.
+        images: Where the images lie.
+        annotations: COCO's JSON of instances.
+        skip_bad: Leave out what is wrong, and tell it, in place of refusing the file.
 
     Raises:
-        PassbandError: when the annotations are damaged, or speak of an image that is not there.
+        PassbandError: when the file is damaged; naming the first, for an image that is not there or is listed twice,
+            and for an annotation of an unknown image or category, or whose box has no area or lies outside its image.
     """
-    path = folder / ANNOTATIONS
     try:
-        found = json.loads(path.read_text())
-        things: dict[int, list[Thing]] = {image["id"]: [] for image in found["images"]}
-        kinds = {one["id"]: one["name"] for one in found["categories"]}
-        for one in found["annotations"]:
-            things[one["image_id"]].append(_thing(one, kinds))
-        made = [
-            Scene(folder / IMAGES / one["file_name"], (one["height"], one["width"]), tuple(things[one["id"]]))
-            for one in found["images"]
-        ]
+        found = json.loads(annotations.read_text())
+        kinds = {int(one["id"]): str(one["name"]) for one in found["categories"]}
+        listed = [(one["id"], str(one["file_name"]), int(one["height"]), int(one["width"])) for one in found["images"]]
+        made = [_Annotated.of(one) for one in found["annotations"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PassbandError(
-            f"{path} cannot be read as COCO's annotations ({type(error).__name__}: {error}); lay the set out anew"
+            f"{annotations} cannot be read as COCO's annotations ({type(error).__name__}: {error}); lay it out anew"
         ) from None
-    missing = [scene.path for scene in made if not scene.path.is_file()]
-    if missing:
-        raise PassbandError(f"{len(missing)} images of {path} are not there, the first {missing[0]}; restore them")
-    return tuple(sorted(made, key=lambda scene: scene.path.name))
+    wrong: list[str] = []
+    sizes: dict[Any, tuple[Path, tuple[int, int]]] = {}
+    for number, name, height, width in listed:
+        if number in sizes:
+            wrong.append(f"image id {number} ({name}) is listed twice")
+        elif not (images / name).is_file():
+            wrong.append(f"image {images / name} is not there")
+        else:
+            sizes[number] = images / name, (height, width)
+    gone = {number for number, *_ in listed} - set(sizes)
+    things: dict[Any, list[Thing]] = {number: [] for number in sizes}
+    for one in made:
+        if one.image in gone:
+            continue  # told of already, with its image
+        said = one.defect(sizes.get(one.image), kinds)
+        if said:
+            wrong.append(f"annotation {one.name} {said}")
+        else:
+            things[one.image].append(one.thing(sizes[one.image][1], kinds))
+    if wrong and not skip_bad:
+        raise PassbandError(
+            f"{annotations}: {len(wrong)} entries cannot be used, the first: {wrong[0]}; mend them, or leave them out "
+            "with --skip-bad"
+        )
+    scenes = [Scene(path, size, tuple(things[number])) for number, (path, size) in sizes.items()]
+    names = tuple(name for _, name in sorted(kinds.items()))
+    return Annotations(tuple(sorted(scenes, key=lambda scene: scene.path.name)), names, tuple(wrong))
 
 
-def _thing(one: dict[str, Any], kinds: dict[int, str]) -> Thing:
-    left, top, width, height = one["bbox"]
-    return Thing(kinds[one["category_id"]], (left, top, left + width, top + height), bool(one.get("iscrowd", 0)))
+@dataclass(frozen=True)
+class _Annotated:
+    """Hold one entry of the file as it stands there."""
 
+    name: Any
+    image: Any
+    category: int
+    left: float
+    top: float
+    width: float
+    height: float
+    crowd: bool
+    area: float | None
 
-@cache
-def imagenet() -> dict[str, tuple[str, ...]]:
-    """Return the WordNet ids, the names of ImageNet's class folders, that some of COCO's classes take in."""
-    from timm.data import ImageNetInfo
+    @classmethod
+    def of(cls, one: Mapping[str, Any]) -> _Annotated:
+        left, top, width, height = (float(value) for value in one["bbox"])
+        area = one.get("area")
+        crowd = bool(one.get("iscrowd", 0))
+        own = None if area is None else float(area)
+        return cls(
+            one.get("id", "without id"), one["image_id"], int(one["category_id"]), left, top, width, height, crowd, own
+        )
 
-    ids = ImageNetInfo().label_names()
-    return {kind: tuple(ids[index] for index in indices) for kind, indices in _IMAGENET.items()}
+    def defect(self, image: tuple[Path, tuple[int, int]] | None, kinds: Mapping[int, str]) -> str:
+        """Say what is wrong with the entry, or nothing."""
+        if image is None:
+            return f"is of image id {self.image}, which is not listed"
+        path, (height, width) = image
+        if self.category not in kinds:
+            return f"({path.name}) is of category {self.category}, which is not listed"
+        box = f"has the box {[self.left, self.top, self.width, self.height]}"
+        if not (self.width > 0 and self.height > 0):
+            return f"({path.name}) {box}, which has no area"
+        over = max(-self.left, -self.top, self.left + self.width - width, self.top + self.height - height)
+        if not over <= BEYOND or self.left >= width or self.top >= height:
+            return f"({path.name}) {box}, outside its image of {width}×{height} pixels"
+        return ""
+
+    def thing(self, size: tuple[int, int], kinds: Mapping[int, str]) -> Thing:
+        """Return the object, its box cut at the image's edges."""
+        right, bottom = min(self.left + self.width, size[1]), min(self.top + self.height, size[0])
+        box = (max(self.left, 0), max(self.top, 0), right, bottom)
+        area = self.width * self.height if self.area is None else self.area
+        return Thing(kinds[self.category], box, self.crowd, area)

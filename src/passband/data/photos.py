@@ -73,7 +73,12 @@ def photos(split: Split) -> ImageSet:
     return ImageSet("photos", images, labels, names, fingerprint(f"photos/{split}", images, labels), (chance,))
 
 
-def _luminance(name: str) -> np.ndarray:
+def photograph(name: str) -> Path:
+    """Return where a photograph of scikit-image's wheel lies.
+
+    Raises:
+        PassbandError: when scikit-image is there without it.
+    """
     found = find_spec("skimage")
     path = Path(found.origin).parent / "data" / name if found and found.origin else None
     if path is None or not path.is_file():
@@ -81,7 +86,11 @@ def _luminance(name: str) -> np.ndarray:
             f"the built-in photographs need {name} of scikit-image's wheel, which is not there; "
             "install it again: pip install --force-reinstall scikit-image"
         )
-    with Image.open(path) as image:
+    return path
+
+
+def _luminance(name: str) -> np.ndarray:
+    with Image.open(photograph(name)) as image:
         return np.asarray(image.convert("L"), dtype=np.float64)
 
 

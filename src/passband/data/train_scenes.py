@@ -70,6 +70,7 @@ class TrainScenes:
             batch_sampler=steps,
             num_workers=helpers,
             collate_fn=_together,
+            generator=torch.Generator(),  # or each epoch would draw a number from torch's own, a resumed one too
         )
         for step, (pixels, targets) in enumerate(served, start):
             yield self._scaled(pixels.float().div_(255), targets, number, step)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import is_model
 from torch import Tensor, nn
@@ -139,10 +141,9 @@ def build(
     layers = NECKS[chosen].layers if decoder_layers is None else decoder_layers
     if min(queries, feedforward, layers) < 1 or denoising < 0 or width < 8 or width % 8:
         raise PassbandError(
-            "rtdetr takes 1 or more queries, feedforward and decoder_layers, denoising of 0 or more and a width that is "
-            f"a multiple of 8; got {queries}, {feedforward}, {layers}, {denoising} and {width}"
+            "rtdetr takes 1 or more queries, feedforward and decoder_layers, denoising of 0 or more and a width that "
+            f"is a multiple of 8; got {queries}, {feedforward}, {layers}, {denoising} and {width}"
         )
-    _check_places(queries, side, side)
     library, sizes = _library(), NECKS[chosen]
     described, mean, std = _described(backbone, side, pretrained_backbone)
     config = library.RTDetrConfig(
@@ -199,30 +200,53 @@ def _described(
         if pretrained:
             raise PassbandError(f"there are no trained weights of '{backbone}' alone; give a folder as rtdetr:FOLDER")
         return library.RTDetrResNetConfig(**OWN[backbone], out_indices=[2, 3, 4]), None, None
-    cfg = cfg_of(backbone)
-    maps = _feature_maps(backbone)
-    places = [maps.index(stride) for stride in STRIDES if stride in maps]
-    if len(places) < len(STRIDES):
-        raise PassbandError(
-            f"rtdetr needs feature maps of strides 8, 16 and 32; '{backbone}' has {', '.join(map(str, maps))}: take "
-            "another backbone, such as spartan_xt or resnet18"
-        )
+    if backbone.startswith(HUB):
+        raise PassbandError(f"rtdetr takes backbones that timm has itself; got '{backbone}': give its name alone")
+    mean, std = _pixels(backbone)
     described = library.TimmBackboneConfig(
-        backbone=backbone, out_indices=places, features_only=True, use_pretrained_backbone=False
+        backbone=backbone, out_indices=_feature_maps(backbone, side), features_only=True, use_pretrained_backbone=False
     )
-    own = backbone.partition(".")[0] in NETWORKS
-    # What our own networks' metadata says, pixels as they are, holds for a set of small images.
-    mean, std = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD) if own else (cfg.get("mean"), cfg.get("std"))
-    return described, tuple(mean) if mean else None, tuple(std) if std else None
+    return described, mean, std
 
 
-def _feature_maps(backbone: str) -> list[int]:
-    """Return the strides of a timm network's feature maps, the network made of shapes alone."""
+def _pixels(backbone: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return mean and std of the pixels that a timm network takes."""
+    cfg = cfg_of(backbone)
+    if backbone.partition(".")[0] in NETWORKS:
+        # What our own networks' metadata says, pixels as they are, holds for a set of small images.
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    mean, std = cfg.get("mean"), cfg.get("std")
+    return tuple(mean) if mean else None, tuple(std) if std else None
+
+
+def _feature_maps(backbone: str, side: int) -> list[int]:
+    """Return the places of a timm network's feature maps of strides 8, 16 and 32, the network made of shapes alone."""
     import timm
 
-    with _refusing(backbone), torch.device("meta"):
-        maps: list[int] = timm.create_model(backbone, features_only=True, pretrained=False).feature_info.reduction()
-    return maps
+    advice = "take another backbone, such as spartan_xt or resnet18"
+    try:
+        with torch.device("meta"), torch.no_grad():
+            network = timm.create_model(backbone, features_only=True, pretrained=False).eval()
+            strides: list[int] = network.feature_info.reduction()
+            missing = set(STRIDES) - set(strides)
+            shapes = [] if missing else [tuple(one.shape[1:]) for one in network(torch.empty(1, 3, side, side))]
+    except (*LIBRARY_REFUSALS, RuntimeError) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(
+            f"'{backbone}' gives no feature maps of {side}×{side} pixels ({type(error).__name__}: {line}); {advice}"
+        ) from error
+    if missing:
+        raise PassbandError(
+            f"rtdetr needs feature maps of strides 8, 16 and 32; '{backbone}' has {', '.join(map(str, strides))}: "
+            f"{advice}"
+        )
+    places = [strides.index(stride) for stride in STRIDES]
+    for place, stride in zip(places, STRIDES, strict=True):
+        needed = (network.feature_info.channels()[place], side // stride, side // stride)
+        if shapes[place] != needed:
+            came = f"{list(shapes[place])} where {list(needed)} was needed"
+            raise PassbandError(f"'{backbone}' gives other feature maps than it says, {came}; {advice}")
+    return places
 
 
 def _load_backbone(inner: Any, backbone: str) -> None:
@@ -256,32 +280,55 @@ def _draw(inner: Any) -> None:
 
 
 def _read(folder: Path, side: int) -> Detector:
-    library = _library()
-    with _refusing(str(folder)):
-        try:
-            inner = library.RTDetrForObjectDetection.from_pretrained(folder, local_files_only=True)
-        except OSError as error:
-            line = (str(error).splitlines() or [""])[0]
-            raise PassbandError(f"{folder} holds no RT-DETR that transformers reads ({line})") from None
-    mean, std = _kept_normalization(folder)
-    return _wrapped(inner, side, mean, std, f"{folder.name}'s preprocessor_config.json" if mean else "RT-DETR: none")
+    library, told = _library(), _json(folder / "config.json")
+    if told.get("model_type") != "rt_detr":
+        raise PassbandError(f"{folder} holds no RT-DETR that transformers saved (model type {told.get('model_type')})")
+    try:
+        inner, loaded = library.RTDetrForObjectDetection.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, SafetensorError, *LIBRARY_REFUSALS) as error:
+        line = (str(error).splitlines() or [""])[0]
+        raise PassbandError(f"{folder} holds no RT-DETR that transformers reads ({line})") from error
+    if loaded["missing_keys"]:
+        first = min(loaded["missing_keys"])
+        raise PassbandError(f"{folder} lacks {len(loaded['missing_keys'])} of its detector's tensors, first '{first}'")
+    mean, std, source = _kept_normalization(folder, told)
+    return _wrapped(inner.train(), side, mean, std, source)
 
 
-def _kept_normalization(folder: Path) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Read off a saved image processor whether it normalizes; RT-DETR's own do not."""
-    import json
+def _kept_normalization(
+    folder: Path, told: Mapping[str, Any]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None, str]:
+    """Read off a saved image processor whether it normalizes; RT-DETR's own do not.
 
+    Where none was saved, the backbone is taken to see what it sees in a detector that :func:`build` makes.
+    """
     path = folder / "preprocessor_config.json"
-    found: Mapping[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    if not found.get("do_normalize"):
-        return None, None
-    return tuple(found["image_mean"]), tuple(found["image_std"])
+    if path.is_file():
+        found = _json(path)
+        if found.get("do_normalize"):
+            return tuple(found["image_mean"]), tuple(found["image_std"]), f"{folder.name}'s {path.name}"
+        return None, None, f"{folder.name}'s {path.name}: none"
+    backbone = (told.get("backbone_config") or {}).get("backbone")
+    if backbone is None:
+        return None, None, "RT-DETR: none"
+    return *_pixels(backbone), "the backbone's metadata"
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PassbandError(f"{path} cannot be read ({error}); give a folder that transformers saved") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _wrapped(
     inner: Any, side: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, source: str
 ) -> Detector:
     names = tuple(name for _, name in sorted(inner.config.id2label.items()))
+    _check_places(inner.config.num_queries, side, side)
     spec = ImageSpec((side, side), mean, std, source, len(names), fit="timm", crop_mode="squash", class_names=names)
     return Detector(inner, spec, RTDETR)
 
@@ -320,9 +367,17 @@ def _extent(image: Tensor) -> Tensor:
 
 
 def _together(detector: Detector, images: Images) -> Tensor:
-    """Return images as one batch: in training a batch at its own size, which may change, else at the detector's."""
-    if isinstance(images, Tensor) and (detector.training or images.shape[-2:] == detector.spec.size):
-        return images
+    """Return images as one batch: in training a batch at its own size, which may change, else at the detector's.
+
+    Sizes that are no multiples of 32 have feature maps that do not fit on each other.
+    """
+    if isinstance(images, Tensor):
+        height, width = images.shape[-2:]
+        if detector.training and not (height % 32 or width % 32):
+            _check_places(cast(Any, detector.inner).config.num_queries, height, width)
+            return images
+        if (height, width) == detector.spec.size:
+            return images
     size = list(detector.spec.size)
     sized = [transforms.resize(one, size, transforms.InterpolationMode.BILINEAR, antialias=True) for one in images]
     return torch.stack(sized).contiguous(memory_format=torch.channels_last)

@@ -222,7 +222,8 @@ class Lab:
     def detector(self, run: Run, epoch: int | None = None) -> DetectorSubject:
         """Load a run's detector."""
         model = load_detector(run, epoch).to(self.device)
-        return DetectorSubject.of(run_name(run.recipe), model)
+        at = "" if epoch is None else f", epoch {epoch}"
+        return DetectorSubject.of(f"{run_name(run.recipe)}{at}", model)
 
     def detector_of(self, name: str) -> DetectorSubject:
         """Make a detector by name, with the trained weights that its library has."""

@@ -23,6 +23,7 @@ from passband.models.detectors import create_detector, is_detector
 from passband.models.digest import digest
 from passband.models.file_source import PATTERN
 from passband.models.rtdetr import PREFIX as RTDETR
+from passband.models.rtdetr import saved_folder
 from passband.models.wrap import Classifier
 from passband.tasks import DETECTION
 from passband.tasks.classification import predicted_targets, untouched
@@ -157,7 +158,7 @@ def detector_subject(
         return DetectorSubject.of(run_name(run.recipe), load_detector(run).to(device).eval())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        saved = source.startswith(RTDETR) and Path(source.removeprefix(RTDETR)).expanduser().is_dir()
+        saved = source.startswith(RTDETR) and saved_folder(source.removeprefix(RTDETR)) is not None
         trained = pretrained and weights is None and not saved
         model = create_detector(source, pretrained=trained, weights=weights, size=size)
     return DetectorSubject.of(source, model.to(device).eval())

@@ -51,8 +51,14 @@ def detector(recipe: Recipe, spec: ImageSpec, *, begin: bool = True) -> Detector
     Raises:
         PassbandError: for an unknown detector or argument.
     """
-    torch.manual_seed(recipe.seed)
     arguments = dict(recipe.model.arguments)
+    for name in ("class_names", "size", "pretrained", "weights"):
+        if name in arguments:
+            raise PassbandError(
+                f"a recipe's detector begins with new weights, at data.size and with the classes of data.name; leave "
+                f"model.{name} out"
+            )
+    torch.manual_seed(recipe.seed)
     if not begin:
         arguments.pop("pretrained_backbone", None)
     return create_detector(recipe.model.name, class_names=spec.class_names, size=spec.size[0], **arguments)

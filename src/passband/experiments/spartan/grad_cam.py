@@ -52,7 +52,8 @@ from passband.core.errors import PassbandError
 from passband.core.results import Cell, Column, Gallery, Picture, Result
 from passband.core.scale import Scale
 from passband.data import catalog
-from passband.data.coco import CIFAR10, coco128, imagenet
+from passband.data.coco import coco128
+from passband.data.coco_names import CIFAR10, imagenet
 from passband.data.object_views import ObjectViews, crops, pasted, squashed
 from passband.data.photos import photos
 from passband.experiments.margins import difference, value
