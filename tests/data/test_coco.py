@@ -40,7 +40,7 @@ def test_scenes_come_by_file_name_with_corners_of_their_boxes(tmp_path: Path) ->
     folder = laid_out(tmp_path)
     first, second = coco128(tmp_path)
     assert first == Scene(folder / "val2017" / "a.jpg", (80, 100), ())
-    assert second.things == (Thing("cat", (10, 20, 40, 60)), Thing("car", (0, 0, 5.5, 6), True))
+    assert second.things == (Thing("cat", (10, 20, 40, 60), area=1200), Thing("car", (0, 0, 5.5, 6), True, 33))
 
 
 def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
     assert caught.value.name == "coco128" and "\n" not in str(caught.value)
     folder = laid_out(tmp_path)
     (folder / "val2017" / "a.jpg").unlink()
-    with pytest.raises(PassbandError, match=r"1 images of .* are not there, the first .*a.jpg; restore them"):
+    with pytest.raises(PassbandError, match=r"1 entries cannot be used, the first: image .*a.jpg is not there; mend"):
         coco128(tmp_path)
     (folder / "annotations" / "instances_val2017.json").write_text('{"images": [{"id": 1')
     with pytest.raises(PassbandError, match="cannot be read as COCO's annotations"):
-        scenes(folder)
+        coco128(tmp_path)
 
 
 def test_imagenets_classes_have_a_coco_class_each() -> None:
