@@ -79,13 +79,14 @@ def test_what_it_links_to_is_there() -> None:
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
-@pytest.mark.parametrize("page", ["docs/quantization.md", "docs/layers.md"])
+@pytest.mark.parametrize("page", ["docs/quantization.md", "docs/layers.md", "docs/detection.md"])
 def test_the_examples_of_the_pages_run(page: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert examples
+    names: dict[str, object] = {}  # an example may go on from the one before
     for example in examples:
-        exec(compile(example, page, "exec"), {})
+        exec(compile(example, page, "exec"), names)
 
 
 @pytest.mark.data

@@ -42,6 +42,19 @@ COMMITTED = {
         {"task": "unshuffle", "model": {"name": "conv_mixer_pixels", "width": 32, "depth": 4}, "augment": []},
         "beba83c0381a92ec",
     ),
+    "detection": (
+        {
+            "task": "detection",
+            "model": {"name": "rtdetr:spartan_xt", "neck": "r18"},
+            "data": {"name": "coco128", "size": 640},
+            "augment": [{"name": "iou-crop"}, {"name": "flip"}, {"name": "multi-scale"}],
+            "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 1e-4, "backbone": 1e-5, "decay": "kernels"},
+            "clip": 0.1,
+            "ema": {"decay": 0.9999, "warmup": 2000},
+            "batch": 4,
+        },
+        "8ab521273ff764b6",
+    ),
 }
 
 
@@ -59,7 +72,7 @@ def test_committed_recipes_keep_their_digests(name: str) -> None:
         "data.view.name=band_limited", "data.shuffle_labels=true", "normalize=none", "augment=[]", "attack.name=pgd",
         "optimizer.lr=0.2", "schedule.name=constant", "epochs=11", "batch=64", "ema.decay=0.9", "precision=bf16",
         "seed=1", "revision=2", "scheme.name=trades", "early_stop={}", "task=unshuffle", "quantize.bits=4",
-        "pieces=2",
+        "pieces=2", "clip=0.1", "ema.warmup=10",
     ],
 )  # fmt: skip
 def test_every_changed_field_changes_the_digest(change: str) -> None:

@@ -59,7 +59,7 @@ def test_every_experiment_states_itself() -> None:
         for scale in Scale:
             cases = found.cases(scale)
             assert len({(case["case"], case["data"], case["seed"]) for case in cases}) == len(cases)
-        assert {case["data"] for case in found.cases(Scale.SMOKE)} <= {"photos", None}
+        assert {case["data"] for case in found.cases(Scale.SMOKE)} <= {"photos", "pasted-photos", None}
     with pytest.raises(PassbandError, match="did you mean 'quickstart'"):
         find("quickstrat")
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -204,7 +205,10 @@ def _described(
         raise PassbandError(f"rtdetr takes backbones that timm has itself; got '{backbone}': give its name alone")
     mean, std = _pixels(backbone)
     described = library.TimmBackboneConfig(
-        backbone=backbone, out_indices=_feature_maps(backbone, side), features_only=True, use_pretrained_backbone=False
+        backbone=backbone,
+        out_indices=list(_feature_maps(backbone, side)),
+        features_only=True,
+        use_pretrained_backbone=False,
     )
     return described, mean, std
 
@@ -219,7 +223,8 @@ def _pixels(backbone: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] 
     return tuple(mean) if mean else None, tuple(std) if std else None
 
 
-def _feature_maps(backbone: str, side: int) -> list[int]:
+@cache
+def _feature_maps(backbone: str, side: int) -> tuple[int, ...]:
     """Return the places of a timm network's feature maps of strides 8, 16 and 32, the network made of shapes alone."""
     import timm
 
@@ -240,7 +245,7 @@ def _feature_maps(backbone: str, side: int) -> list[int]:
             f"rtdetr needs feature maps of strides 8, 16 and 32; '{backbone}' has {', '.join(map(str, strides))}: "
             f"{advice}"
         )
-    places = [strides.index(stride) for stride in STRIDES]
+    places = tuple(strides.index(stride) for stride in STRIDES)
     for place, stride in zip(places, STRIDES, strict=True):
         needed = (network.feature_info.channels()[place], side // stride, side // stride)
         if shapes[place] != needed:
