@@ -66,10 +66,15 @@ DEFECTS = {
     "no area": (changed(bbox=[10, 5, 0, 30]), r"annotation 1 \(b.jpg\) has the box .*, which has no area"),
     "outside": (changed(bbox=[50, 5, 20, 30]), r"annotation 1 \(b.jpg\) has the box .*, outside its image of 60×40"),
     "beyond": (changed(bbox=[61, 5, 1, 1]), r"outside its image of 60×40 pixels"),
+    "before": (changed(bbox=[-1.5, 5, 1, 30]), r"outside its image of 60×40 pixels"),
     "not a number": (changed(bbox=[float("nan"), 5, 1, 1]), r"outside its image"),
     "category": (changed(category_id=7), r"annotation 1 \(b.jpg\) is of category 7, which is not listed"),
     "image": (changed(image_id=77), r"annotation 1 is of image id 77, which is not listed"),
     "twice": (WHOLE | {"images": [*WHOLE["images"], WHOLE["images"][0]]}, r"image id 2 \(b.jpg\) is listed twice"),
+    "file twice": (
+        WHOLE | {"images": [*WHOLE["images"], WHOLE["images"][0] | {"id": 3}]},
+        r"image b.jpg is listed twice, once with id 3",
+    ),
 }
 
 
@@ -81,7 +86,7 @@ def test_a_defect_is_named_and_refused_or_left_out_and_counted(name: str, tmp_pa
         scene_catalog.load(f"coco:{folder}")
     assert "\n" not in str(caught.value)
     scenes = scene_catalog.load(f"coco:{folder}", skip_bad=True)
-    assert len(scenes) == 2 and len(scenes.objects[1]) == (2 if name == "twice" else 1)
+    assert len(scenes) == 2 and len(scenes.objects[1]) == (2 if "twice" in name else 1)
     assert "1 entries were left out; the first" in scenes.notes[0]
 
 
@@ -93,12 +98,27 @@ def test_an_image_that_is_not_there_goes_with_its_annotations(tmp_path: Path) ->
     assert scene_catalog.load(f"coco:{folder}", skip_bad=True).ids == ("a.jpg",)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"images": []}', json.dumps(changed(bbox=[1, 2, 3])), json.dumps(changed(bbox="12"))]
-)
-def test_damaged_annotations_are_said_in_a_line(text: str, tmp_path: Path) -> None:
+DAMAGED = {
+    "cut": "{",
+    "list": "[]",
+    "keys": '{"images": []}',
+    "deep": "[" * 100_000,
+    "three": json.dumps(changed(bbox=[1, 2, 3])),
+    "text": json.dumps(changed(bbox="12")),
+    "id": json.dumps(changed(image_id=[2])),
+    "infinite": json.dumps(changed(category_id=float("inf"))),
+    "area": json.dumps(changed(area=float("nan"))),
+    "less than none": json.dumps(changed(area=-1)),
+    "crowd": json.dumps(changed(iscrowd="no")),
+    "category twice": json.dumps(WHOLE | {"categories": [*WHOLE["categories"], {"id": 3, "name": "bus"}]}),
+    "no height": json.dumps(WHOLE | {"images": [WHOLE["images"][0] | {"height": 0}]}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_annotations_are_said_in_a_line(name: str, tmp_path: Path) -> None:
     folder = laid_out(tmp_path)
-    (folder / "annotations" / "instances_val2017.json").write_text(text)
+    (folder / "annotations" / "instances_val2017.json").write_text(DAMAGED[name])
     with pytest.raises(PassbandError, match="cannot be read as COCO's annotations") as caught:
         scene_catalog.load(f"coco:{folder}")
     assert "\n" not in str(caught.value)
@@ -112,6 +132,29 @@ def test_an_image_of_another_size_or_a_damaged_one_is_refused_when_it_is_read(tm
     (tmp_path / "val2017" / "b.jpg").write_bytes(b"no image")
     with pytest.raises(PassbandError, match=r"b.jpg"):
         scenes.image(1)
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    found = json.loads(json.dumps(WHOLE))
+    for entry, (folder, color) in zip(found["images"], (("one", 250), ("two", 50)), strict=True):
+        entry |= {"file_name": f"{folder}/a.png", "height": 40, "width": 60}
+        (tmp_path / "val2017" / folder).mkdir(parents=True)
+        Image.new("L", (60, 40), color).save(tmp_path / "val2017" / folder / "a.png")
+    scenes = scene_catalog.load(f"coco:{laid_out(tmp_path, found)}")
+    assert scenes.ids == ("one/a.png", "two/a.png") and [len(one) for one in scenes.objects] == [2, 0]
+    assert [int(scenes.image(at).max()) for at in (0, 1)] == [250, 50]
+
+
+def test_the_flat_boxes_of_cocos_own_training_set_are_left_out_and_told(tmp_path: Path) -> None:
+    found = changed(id=918, bbox=[10, 5, 3, 0])
+    laid_out(tmp_path / "coco", found, "train2017")
+    scenes = scene_catalog.load("coco", "train", data_dir=tmp_path)
+    assert [len(one) for one in scenes.objects] == [0, 1]
+    assert scenes.notes[0].startswith("coco: 1 entries were left out; the first: annotation 918 (b.jpg) has the box")
+    found["annotations"][1]["bbox"] = [10, 5, 0, 3]
+    laid_out(tmp_path / "coco", found, "train2017")
+    with pytest.raises(PassbandError, match=r"1 entries cannot be used, the first: annotation 2 "):
+        scene_catalog.load("coco", "train", data_dir=tmp_path)
 
 
 def test_splits_of_a_folder(tmp_path: Path) -> None:
@@ -149,7 +192,7 @@ def test_sets_that_are_not_there_say_where_they_were_looked_for(tmp_path: Path) 
 def test_the_built_in_scenes_are_the_same_everywhere() -> None:
     train, test = scene_catalog.load("pasted-photos", "train"), scene_catalog.load("pasted-photos", "test")
     assert (len(train), len(test)) == (24, 16)
-    assert train.fingerprint[:16] == "490bdd0e4d45348b" and test.fingerprint[:16] == "b4c31b9f7b02fead"
+    assert train.fingerprint[:16] == "d6bdc8ffbd86f5a1" and test.fingerprint[:16] == "aa3deea128cb254e"
     assert len(train.objects[EMPTY]) == 0 and train.objects[CROWDED].crowd.tolist().count(True) == 1
     assert {int(label) for one in train.objects for label in one.labels} == {0, 1, 2, 3}
     for one, (height, width) in zip(train.objects, train.sizes, strict=True):
@@ -175,6 +218,12 @@ def test_classes_meet_by_name(tmp_path: Path) -> None:
     classes = match(theirs, scenes)
     assert classes.tolist() == [-1, 2, -1, 1, -1]
     assert match(spec(classes=3), scenes).tolist() == [0, 1, 2]
+    found["categories"][0]["name"] = "motorbike"  # the older name on the set's side
+    older = scene_catalog.load(f"coco:{laid_out(tmp_path, found)}")
+    assert match(spec("motorcycle", "motorbike", "cat"), older).tolist() == [1, 1, -1]
+    found |= {"categories": [], "annotations": []}
+    with pytest.raises(PassbandError, match="has no classes to compare"):
+        match(spec("cat"), scene_catalog.load(f"coco:{laid_out(tmp_path, found)}"))
     with pytest.raises(PassbandError, match=r"none of the detector's 2 classes \(the first: cat\) is among coco:"):
         match(spec("cat", "dog"), scenes)
     objects = Objects(

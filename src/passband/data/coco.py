@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def check(root: Path) -> None:
         )
 
 
-def read(images: Path, annotations: Path, *, skip_bad: bool = False) -> Annotations:
+def read(images: Path, annotations: Path, *, skip_bad: bool = False, known_bad: Collection[int] = ()) -> Annotations:
     """Read a file of instances and look for its images.
 
     Photographs without objects stay. Category ids may have gaps.
@@ -99,6 +100,7 @@ def read(images: Path, annotations: Path, *, skip_bad: bool = False) -> Annotati
         images: Where the images lie.
         annotations: COCO's JSON of instances.
         skip_bad: Leave out what is wrong, and tell it, in place of refusing the file.
+        known_bad: Ids of annotations that are left out and told, whatever is asked, where they are wrong.
 
     Raises:
         PassbandError: when the file is damaged; naming the first, for an image that is not there or is listed twice,
@@ -106,22 +108,15 @@ def read(images: Path, annotations: Path, *, skip_bad: bool = False) -> Annotati
     """
     try:
         found = json.loads(annotations.read_text())
-        kinds = {int(one["id"]): str(one["name"]) for one in found["categories"]}
-        listed = [(one["id"], str(one["file_name"]), int(one["height"]), int(one["width"])) for one in found["images"]]
+        kinds = _kinds(found["categories"])
+        listed = [_listed(one) for one in found["images"]]
         made = [_Annotated.of(one) for one in found["annotations"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PassbandError(
             f"{annotations} cannot be read as COCO's annotations ({type(error).__name__}: {error}); lay it out anew"
         ) from None
-    wrong: list[str] = []
-    sizes: dict[Any, tuple[Path, tuple[int, int]]] = {}
-    for number, name, height, width in listed:
-        if number in sizes:
-            wrong.append(f"image id {number} ({name}) is listed twice")
-        elif not (images / name).is_file():
-            wrong.append(f"image {images / name} is not there")
-        else:
-            sizes[number] = images / name, (height, width)
+    sizes, wrong = _there(images, listed)
+    refused = list(wrong)
     gone = {number for number, *_ in listed} - set(sizes)
     things: dict[Any, list[Thing]] = {number: [] for number in sizes}
     for one in made:
@@ -130,16 +125,59 @@ def read(images: Path, annotations: Path, *, skip_bad: bool = False) -> Annotati
         said = one.defect(sizes.get(one.image), kinds)
         if said:
             wrong.append(f"annotation {one.name} {said}")
+            refused += [] if one.name in known_bad else wrong[-1:]
         else:
             things[one.image].append(one.thing(sizes[one.image][1], kinds))
-    if wrong and not skip_bad:
+    if refused and not skip_bad:
         raise PassbandError(
-            f"{annotations}: {len(wrong)} entries cannot be used, the first: {wrong[0]}; mend them, or leave them out "
-            "with --skip-bad"
+            f"{annotations}: {len(refused)} entries cannot be used, the first: {refused[0]}; mend them, or leave "
+            "them out with --skip-bad"
         )
     scenes = [Scene(path, size, tuple(things[number])) for number, (path, size) in sizes.items()]
     names = tuple(name for _, name in sorted(kinds.items()))
-    return Annotations(tuple(sorted(scenes, key=lambda scene: scene.path.name)), names, tuple(wrong))
+    return Annotations(tuple(sorted(scenes, key=lambda scene: scene.path)), names, tuple(wrong))
+
+
+_Listed = tuple[int | str, str, tuple[int, int]]
+"""Id, file name, height and width."""
+
+
+def _kinds(rows: list[Mapping[str, Any]]) -> dict[int, str]:
+    kinds = {int(one["id"]): str(one["name"]) for one in rows}
+    if len(kinds) < len(rows):
+        raise ValueError("a category id is listed twice")
+    return kinds
+
+
+def _listed(one: Mapping[str, Any]) -> _Listed:
+    height, width = int(one["height"]), int(one["width"])
+    if height < 1 or width < 1:
+        raise ValueError(f"image {one['id']} has {width}×{height} pixels")
+    return _id(one["id"]), str(one["file_name"]), (height, width)
+
+
+def _id(value: Any) -> int | str:
+    if not isinstance(value, int | str):
+        raise TypeError(f"the id of an image is {value!r}")
+    return value
+
+
+def _there(images: Path, listed: list[_Listed]) -> tuple[dict[int | str, tuple[Path, tuple[int, int]]], list[str]]:
+    """Return path and size of each image by its id, and what is wrong with the others."""
+    wrong: list[str] = []
+    found: dict[int | str, tuple[Path, tuple[int, int]]] = {}
+    names: set[str] = set()
+    for number, name, size in listed:
+        if number in found:
+            wrong.append(f"image id {number} ({name}) is listed twice")
+        elif name in names:
+            wrong.append(f"image {name} is listed twice, once with id {number}")
+        elif Path(name).is_absolute() or not (images / name).is_file():
+            wrong.append(f"image {images / name} is not there")
+        else:
+            found[number] = images / name, size
+            names.add(name)
+    return found, wrong
 
 
 @dataclass(frozen=True)
@@ -160,10 +198,22 @@ class _Annotated:
     def of(cls, one: Mapping[str, Any]) -> _Annotated:
         left, top, width, height = (float(value) for value in one["bbox"])
         area = one.get("area")
-        crowd = bool(one.get("iscrowd", 0))
+        crowd = one.get("iscrowd", 0)
+        if crowd not in (0, 1):
+            raise ValueError(f"iscrowd is {crowd!r}")
         own = None if area is None else float(area)
+        if own is not None and not (math.isfinite(own) and own >= 0):
+            raise ValueError(f"an area is {own}")
         return cls(
-            one.get("id", "without id"), one["image_id"], int(one["category_id"]), left, top, width, height, crowd, own
+            one.get("id", "without id"),
+            _id(one["image_id"]),
+            int(one["category_id"]),
+            left,
+            top,
+            width,
+            height,
+            bool(crowd),
+            own,
         )
 
     def defect(self, image: tuple[Path, tuple[int, int]] | None, kinds: Mapping[int, str]) -> str:
@@ -177,7 +227,9 @@ class _Annotated:
         if not (self.width > 0 and self.height > 0):
             return f"({path.name}) {box}, which has no area"
         over = max(-self.left, -self.top, self.left + self.width - width, self.top + self.height - height)
-        if not over <= BEYOND or self.left >= width or self.top >= height:
+        right, bottom = self.left + self.width, self.top + self.height
+        apart = self.left >= width or self.top >= height or right <= 0 or bottom <= 0
+        if not over <= BEYOND or apart:
             return f"({path.name}) {box}, outside its image of {width}×{height} pixels"
         return ""
 

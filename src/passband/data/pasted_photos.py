@@ -59,7 +59,8 @@ def pasted_photos(split: Split) -> SceneSet:
     pixels = {name: one.pixels for name, one in zip(ids, made, strict=True)}
     digest = hashlib.sha256(f"{NAME}/{split}\n".encode())
     for one in made:
-        digest.update(one.pixels.tobytes() + one.objects.boxes.numpy().tobytes() + one.objects.labels.numpy().tobytes())
+        there = (one.objects.boxes, one.objects.labels, one.objects.crowd)
+        digest.update(one.pixels.tobytes() + b"".join(values.numpy().tobytes() for values in there))
     return SceneSet(
         name=NAME,
         ids=ids,

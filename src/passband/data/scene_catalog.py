@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ _COCO: dict[Split, tuple[str, str]] = {
     "test": ("val2017", "instances_val2017.json"),
 }
 """COCO 2017's folder of images and file of instances."""
+_FLAT = (918, 2206849)
+"""Annotations of COCO's own train2017 whose boxes have a height of 0."""
 
 
 def is_scenes(name: str) -> bool:
@@ -90,7 +93,7 @@ def _whole(name: str, split: Split, data_dir: Path | None, skip_bad: bool) -> Sc
                 f"coco is not in {root}: unpack COCO 2017 (cocodataset.org) there, coco/train2017/, coco/val2017/ and "
                 "coco/annotations/, or name another folder with --data-dir or PASSBAND_DATA, or as coco:PATH",
             )
-        return _set(name, root / name / images, root / name / "annotations" / instances, skip_bad)
+        return _set(name, root / name / images, root / name / "annotations" / instances, skip_bad, known_bad=_FLAT)
     if kind == "coco" and colon:
         return _own(name, Path(path).expanduser(), split, skip_bad)
     raise unknown("set of scenes", name, NAMES, hint="a folder of yours in COCO's layout is coco:PATH")
@@ -120,11 +123,18 @@ def _pair(folder: Path, split: Split) -> tuple[Path, Path] | None:
     return None
 
 
-def _set(name: str, images: Path, instances: Path, skip_bad: bool, notes: tuple[str, ...] = ()) -> SceneSet:
-    found = coco.read(images, instances, skip_bad=skip_bad)
+def _set(
+    name: str,
+    images: Path,
+    instances: Path,
+    skip_bad: bool,
+    notes: tuple[str, ...] = (),
+    known_bad: Collection[int] = (),
+) -> SceneSet:
+    found = coco.read(images, instances, skip_bad=skip_bad, known_bad=known_bad)
     place = {kind: index for index, kind in enumerate(found.kinds)}
     objects = tuple(_objects(scene.things, place) for scene in found.scenes)
-    sizes = {scene.path.name: scene.size for scene in found.scenes}
+    sizes = {scene.path.relative_to(images).as_posix(): scene.size for scene in found.scenes}
 
     def pixels(file: str) -> np.ndarray:
         shown, _ = read_file(images / file)
@@ -145,7 +155,7 @@ def _set(name: str, images: Path, instances: Path, skip_bad: bool, notes: tuple[
         objects=objects,
         read=pixels,
         class_names=found.kinds,
-        fingerprint=_fingerprint(name, found, objects),
+        fingerprint=_fingerprint(name, sizes, found, objects),
         notes=notes,
     )
 
@@ -159,12 +169,12 @@ def _objects(things: tuple[coco.Thing, ...], place: dict[str, int]) -> Objects:
     )
 
 
-def _fingerprint(name: str, found: coco.Annotations, objects: tuple[Objects, ...]) -> str:
+def _fingerprint(name: str, files: Iterable[str], found: coco.Annotations, objects: tuple[Objects, ...]) -> str:
     """Hash names, sizes and annotations; a path takes no part."""
     digest = hashlib.sha256(f"{name.partition(':')[0]}\n{json.dumps(found.kinds)}\n".encode())
-    for scene, there in zip(found.scenes, objects, strict=True):
+    for file, scene, there in zip(files, found.scenes, objects, strict=True):
         height, width = scene.size
-        digest.update(f"{scene.path.name}\t{scene.path.stat().st_size}\t{height}x{width}\n".encode())
+        digest.update(f"{file}\t{scene.path.stat().st_size}\t{height}x{width}\n".encode())
         for values in (there.boxes, there.labels, there.crowd, there.areas):
             digest.update(np.ascontiguousarray(values.numpy()).tobytes())
     return digest.hexdigest()

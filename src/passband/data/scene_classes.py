@@ -31,8 +31,10 @@ def match(spec: ImageSpec, dataset: SceneSet) -> Int[Tensor, " classes"]:
     ours = dataset.class_names
     if not spec.class_names and spec.classes == len(ours):
         return torch.arange(len(ours))
-    place = {name: index for index, name in enumerate(ours)}
-    found = [place.get(name, place.get(OLDER.get(name, ""), NONE)) for name in spec.class_names]
+    place = {OLDER.get(name, name): index for index, name in enumerate(ours)}
+    found = [place.get(OLDER.get(name, name), NONE) for name in spec.class_names]
+    if not ours:
+        raise PassbandError(f"{dataset.name} has no classes to compare with the detector's; give a set that has some")
     if not any(index >= 0 for index in found):
         first = spec.class_names[0] if spec.class_names else f"none named, {spec.classes} in number"
         raise PassbandError(
@@ -52,6 +54,7 @@ def as_detected(targets: Targets, classes: Int[Tensor, " classes"]) -> Targets:
     back = {int(own): index for index, own in enumerate(classes) if own >= 0}
     made = []
     for one in targets.images:
-        labels = torch.tensor([back.get(int(label), NONE) for label in one.labels], dtype=torch.int64)
+        labels = torch.tensor([back.get(int(label), NONE) for label in one.labels])
+        labels = labels.to(one.labels)
         made.append(replace(one, labels=labels).take((labels >= 0) & ~one.crowd))
     return Targets(tuple(made))

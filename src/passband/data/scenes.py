@@ -23,7 +23,7 @@ class SceneSet:
         ids: What each photograph is called: its file's name.
         sizes: Height and width of each in pixels.
         objects: What is annotated in each; a photograph may hold none.
-        read: A photograph's place among all of ``ids`` to its pixels, uint8 [H, W, 3].
+        read: What a photograph is called to its pixels, uint8 [H, W, 3].
         class_names: One name per class, in the order of the labels.
         fingerprint: SHA-256 in hexadecimal over name, files and annotations.
         notes: Sentences that the reader of a result must know.

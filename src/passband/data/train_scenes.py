@@ -23,6 +23,9 @@ longer than a small set's epoch gains."""
 HELPERS = 8
 """How many of them at most."""
 
+_SCALES, _IMAGES = 1, 2
+"""What keeps draws of scales, of images and of an epoch's order apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainScenes:
@@ -80,7 +83,7 @@ class TrainScenes:
         sizes = self.augment.sizes
         if not sizes:
             return images, targets
-        side = sizes[int(torch.randint(len(sizes), (), generator=generator(self.seed, epoch, step)))]
+        side = sizes[int(torch.randint(len(sizes), (), generator=generator(self.seed, epoch, _SCALES, step)))]
         factor = side / self.augment.size
         larger = tuple(replace(one, boxes=one.boxes * factor) for one in targets.images)
         return functional.interpolate(images, size=(side, side)), Targets(larger)
@@ -94,7 +97,7 @@ class _Augmented(Dataset[tuple[Tensor, Objects]]):
 
     def __getitem__(self, place: int) -> tuple[Tensor, Objects]:
         scenes = self.scenes
-        seed = generator(scenes.seed, self.epoch, place).initial_seed()
+        seed = generator(scenes.seed, self.epoch, _IMAGES, place).initial_seed()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return scenes.augment(scenes.dataset.image(place), scenes.dataset.objects[place])

@@ -31,6 +31,8 @@ from passband.models.torchvision_detectors import coco_names
 PREFIX = "rtdetr:"
 STRIDES = (8, 16, 32)
 """Of the feature maps that the encoder takes."""
+PRIOR = 0.01
+"""Every class's score before anything is learned."""
 KEPT = 300
 """Detections kept for an image, at most."""
 
@@ -116,9 +118,10 @@ def build(
     """Make an RT-DETR with new weights, drawn from torch's global generator.
 
     **Source**: spartan, section IV-B; sizes as in RT-DETR's released code.
-    **Differs**: from transformers, which draws the scale of each batch norm from N(0, 0.01) and every weight of
-    encoder and decoder from N(0, 0.01): layers begin as torch begins them, and scales at 1, as in RT-DETR's released
-    code, and the first boxes are the anchors. A backbone's batch norms learn; transformers freezes them unless told.
+    **Differs**: from transformers, which draws the scale of each batch norm and each weight of encoder and decoder
+    from N(0, 0.01): layers begin as in RT-DETR's released code, most as torch begins them, scales at 1, the first boxes
+    at the anchors, the first scores at 0.01. Attention's projections are drawn one by one, where that code draws query,
+    key and value as one. A backbone's batch norms learn; transformers freezes them unless told.
 
     Args:
         backbone: ``"r18vd"``, ``"r34vd"``, ``"r50vd"`` or a timm name.
@@ -151,7 +154,7 @@ def build(
         backbone_config=described, freeze_backbone_batch_norms=False, hidden_expansion=sizes.expansion,
         decoder_layers=layers, num_queries=queries, num_denoising=denoising,
         d_model=width, encoder_hidden_dim=width, decoder_in_channels=[width] * 3, encoder_ffn_dim=feedforward,
-        decoder_ffn_dim=feedforward, id2label=dict(enumerate(class_names)),
+        decoder_ffn_dim=feedforward, initializer_bias_prior_prob=PRIOR, id2label=dict(enumerate(class_names)),
         label2id={name: index for index, name in enumerate(class_names)},
     )  # fmt: skip
     with explain_download(f"{PREFIX}{backbone}"), _refusing(backbone):
@@ -279,9 +282,16 @@ def _draw(inner: Any) -> None:
         for module in fresh:
             if isinstance(module, named):
                 inner._init_weights(module)
-        last = inner.model.enc_bbox_head.layers[-1]
+        model = inner.model
+        last = model.enc_bbox_head.layers[-1]
         last.weight.zero_()
         last.bias.zero_()
+        for layer in (model.enc_output[0], *model.decoder.query_pos_head.layers):
+            nn.init.xavier_uniform_(layer.weight)
+        for head in (model.enc_score_head, *model.decoder.class_embed):
+            nn.init.kaiming_uniform_(head.weight, a=5**0.5)  # torch's own for a linear layer; biases stay as drawn
+        if hasattr(model, "denoising_class_embed"):
+            model.denoising_class_embed.reset_parameters()
 
 
 def _read(folder: Path, side: int) -> Detector:
