@@ -13,7 +13,7 @@ from PIL import Image
 
 from passband.core.errors import MissingData, PassbandError
 from passband.core.spec import ImageSpec
-from passband.data import coco, scene_catalog
+from passband.data import catalog, coco, scene_catalog
 from passband.data.objects import Objects, Targets
 from passband.data.pasted_photos import CROWDED, EMPTY
 from passband.data.scene_classes import as_detected, match
@@ -185,8 +185,8 @@ def test_sets_that_are_not_there_say_where_they_were_looked_for(tmp_path: Path) 
         scene_catalog.load("coc0", data_dir=tmp_path)
     with pytest.raises(PassbandError, match="unknown split 'val'"):
         scene_catalog.load("pasted-photos", "val")  # type: ignore[arg-type]
-    assert scene_catalog.is_scenes("coco:x") and not scene_catalog.is_scenes("photos")
-    assert {name for name, *_ in scene_catalog.names(tmp_path)} == set(scene_catalog.NAMES)
+    assert catalog.is_scenes("coco:x") and not catalog.is_scenes("photos")
+    assert {name for name, *_ in scene_catalog.names(tmp_path)} == set(catalog.SCENES)
 
 
 def test_the_built_in_scenes_are_the_same_everywhere() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from passband.core.errors import MissingData, unknown
+from passband.core.errors import MissingData, PassbandError, unknown
 from passband.core.spec import ImageSpec
 from passband.core.store import data_folder
 from passband.data import restricted_imagenet
@@ -23,6 +23,9 @@ from passband.data.readers import READERS, read
 Split = Literal["train", "test"]
 Chosen = tuple[int | None, int]
 """A limit and the seed of the permutation that it cuts."""
+
+SCENES = ("coco128", "coco", "coco:PATH", "pasted-photos")
+"""Sets of photographs with boxes, which :mod:`passband.data.scene_catalog` loads."""
 
 JPEG_NOTE = (
     "cifar10-jpeg: every image went through JPEG, which alters the high frequencies; numbers on it are not "
@@ -83,8 +86,15 @@ def load(
         return _fit(photos(split), fitting, chosen)
     if name in READERS:
         return _fit(_array_set(name, split, root), fitting, chosen)
+    if is_scenes(name):
+        raise PassbandError(f"{name} holds boxes, for a detector such as rtdetr:BACKBONE or a recipe of task=detection")
     forms = [*READERS, "photos", "cifar10-jpeg", "imagenet", restricted_imagenet.NAME, "folder:PATH", "images:PATH"]
     raise unknown("data set", name, forms, hint="a folder of yours is folder:PATH or images:PATH")
+
+
+def is_scenes(name: str) -> bool:
+    """Tell whether a name is that of a set with boxes."""
+    return name in SCENES or name.startswith("coco:")
 
 
 def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:

@@ -154,10 +154,14 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def read_file(path: Path) -> tuple[np.ndarray, Kind]:
+def read_file(path: Path, cure: str = "leave it out with --skip-bad") -> tuple[np.ndarray, Kind]:
     """Return an image file's pixels as PIL converts them to RGB, uint8 [H, W, 3], and what that did to them.
 
     Gray is repeated to three channels and transparency is dropped, as timm's readers do.
+
+    Args:
+        path: The file.
+        cure: What else to do about one that cannot be read, for the error.
 
     Raises:
         BadImage: naming the file.
@@ -171,13 +175,12 @@ def read_file(path: Path) -> tuple[np.ndarray, Kind]:
                 kind = "transparent"
             return np.asarray(image.convert("RGB")), kind
     except FileNotFoundError:
-        raise BadImage(f"{path} is missing; restore it, or leave it out with --skip-bad") from None
+        raise BadImage(f"{path} is missing; restore it, or {cure}") from None
     except Image.DecompressionBombError as error:
-        raise BadImage(f"{path} is too large to be an image ({error}); leave it out with --skip-bad") from None
+        raise BadImage(f"{path} is too large to be an image ({error}); {cure}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # PIL names what is wrong in any of these; some of its messages repeat an object's address.
         reason = str(error).partition(" <")[0].splitlines()
         raise BadImage(
-            f"{path} cannot be read as an image ({reason[0] if reason else type(error).__name__}); "
-            "mend it, or leave it out with --skip-bad"
+            f"{path} cannot be read as an image ({reason[0] if reason else type(error).__name__}); mend it, or {cure}"
         ) from None

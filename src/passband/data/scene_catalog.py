@@ -13,14 +13,13 @@ import torch
 from passband.core.errors import MissingData, PassbandError, unknown
 from passband.core.store import data_folder
 from passband.data import coco
-from passband.data.catalog import Split
+from passband.data.catalog import SCENES, Split
 from passband.data.decode import read_file
 from passband.data.objects import Objects
 from passband.data.pasted_photos import NAME as PASTED
 from passband.data.pasted_photos import pasted_photos
 from passband.data.scenes import SceneSet
 
-NAMES = (coco.NAME, "coco", "coco:PATH", PASTED)
 _COCO: dict[Split, tuple[str, str]] = {
     "train": ("train2017", "instances_train2017.json"),
     "test": ("val2017", "instances_val2017.json"),
@@ -28,11 +27,6 @@ _COCO: dict[Split, tuple[str, str]] = {
 """COCO 2017's folder of images and file of instances."""
 _FLAT = (918, 2206849)
 """Annotations of COCO's own train2017 whose boxes have a height of 0."""
-
-
-def is_scenes(name: str) -> bool:
-    """Tell whether a name is a set of scenes."""
-    return name in NAMES or name.startswith("coco:")
 
 
 def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:
@@ -96,7 +90,7 @@ def _whole(name: str, split: Split, data_dir: Path | None, skip_bad: bool) -> Sc
         return _set(name, root / name / images, root / name / "annotations" / instances, skip_bad, known_bad=_FLAT)
     if kind == "coco" and colon:
         return _own(name, Path(path).expanduser(), split, skip_bad)
-    raise unknown("set of scenes", name, NAMES, hint="a folder of yours in COCO's layout is coco:PATH")
+    raise unknown("set of scenes", name, SCENES, hint="a folder of yours in COCO's layout is coco:PATH")
 
 
 def _own(name: str, folder: Path, split: Split, skip_bad: bool) -> SceneSet:
@@ -135,17 +129,6 @@ def _set(
     place = {kind: index for index, kind in enumerate(found.kinds)}
     objects = tuple(_objects(scene.things, place) for scene in found.scenes)
     sizes = {scene.path.relative_to(images).as_posix(): scene.size for scene in found.scenes}
-
-    def pixels(file: str) -> np.ndarray:
-        shown, _ = read_file(images / file)
-        if shown.shape[:2] != sizes[file]:
-            height, width = sizes[file]
-            raise PassbandError(
-                f"{images / file} has {shown.shape[1]}×{shown.shape[0]} pixels, and its annotations say "
-                f"{width}×{height}; fetch it again, or mend the annotations"
-            )
-        return shown
-
     if found.left_out:
         notes += (f"{name}: {len(found.left_out)} entries were left out; the first: {found.left_out[0]}",)
     return SceneSet(
@@ -153,11 +136,23 @@ def _set(
         ids=tuple(sizes),
         sizes=tuple(sizes.values()),
         objects=objects,
-        read=pixels,
+        read=partial(_pixels, images, sizes),
         class_names=found.kinds,
         fingerprint=_fingerprint(name, sizes, found, objects),
         notes=notes,
     )
+
+
+def _pixels(images: Path, sizes: Mapping[str, tuple[int, int]], file: str) -> np.ndarray:
+    """Read one photograph; a function of the module, so that helpers that are started anew can be sent it."""
+    shown, _ = read_file(images / file, cure="take it and its objects out of the annotations")
+    height, width = sizes[file]
+    if shown.shape[:2] != (height, width):
+        raise PassbandError(
+            f"{images / file} has {shown.shape[1]}×{shown.shape[0]} pixels, and its annotations say {width}×{height}; "
+            "fetch it again, or mend the annotations"
+        )
+    return shown
 
 
 def _objects(things: tuple[coco.Thing, ...], place: dict[str, int]) -> Objects:

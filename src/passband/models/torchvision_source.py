@@ -29,7 +29,8 @@ def from_torchvision(
     short = name.removeprefix(PREFIX)
     known = torchvision.models.list_models(module=torchvision.models)
     if short not in known:
-        raise unknown("torchvision model", short, known)
+        detectors = torchvision.models.list_models(module=torchvision.models.detection)
+        raise unknown("torchvision model", short, [*known, *detectors])
     if channels != 3:
         raise PassbandError(f"torchvision's models take 3 channels; got {channels}: use timm's '{short}' instead")
     weights = torchvision.models.get_model_weights(short).DEFAULT

@@ -117,9 +117,11 @@ def prepared(
     elif not detects(source):
         asked = subject(source, **{"device": on, **options})
     else:
-        strange = [*({"mean", "std"} & set(options)), *(["truth"] if truth != "label" else [])]
+        strange = [*sorted({"mean", "std"} & set(options)), *(["truth"] if truth != "label" else [])]
         if strange:
-            raise PassbandError(f"{source} is a detector: it is compared with boxes as it is; leave out {strange[0]}")
+            raise PassbandError(
+                f"{source} is a detector, which normalizes inside and is compared with boxes; leave out --{strange[0]}"
+            )
         assert isinstance(source, str | Detector)
         asked = detector_subject(source, **{"device": on, **options})
     if isinstance(asked, Subject):

@@ -162,10 +162,6 @@ def _claims(case: str) -> tuple[Claim, ...]:
             lambda rows: _apart(rows, case, "LFC AP", "HFC AP"),
         ),
         _claim(
-            f"something left in HFC, {case}", "10.7% MAP with HFC (here: above 0).", _PLACE,
-            lambda rows: value(rows, case, "HFC AP"),
-        ),
-        _claim(
             f"more images lose than gain, {case}", "The performance drop from x to x_l may be expected because x_l may "
             "not have the rich information from the original images (here: more images with an object found worse than "
             "with one found better).", f"{_PLACE}.1",
