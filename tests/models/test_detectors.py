@@ -12,6 +12,7 @@ from passband.attacks.given_loss import detection_loss
 from passband.attacks.gradient_sign import FGSM
 from passband.core.errors import NotApplicable, PassbandError
 from passband.data.objects import Objects, Targets
+from passband.models import torchvision_detectors
 from passband.models.create import create
 from passband.models.detector import BACKGROUND, Detector
 from passband.models.detectors import create_detector, is_detector, names
@@ -340,3 +341,15 @@ def test_detectors_that_learn_masks_say_so() -> None:
     detector = create_detector("torchvision:maskrcnn_resnet50_fpn", class_names=("a",), size=64)
     with pytest.raises(PassbandError, match="learns masks, which boxes do not give"):
         detector(rand(1, 3, 64, 64), [objects((0, 0, 9, 9))])
+
+
+def test_torchvisions_own_file_is_read_with_the_epsilon_that_it_was_trained_with() -> None:
+    def epsilon(name: str, file: str) -> float:
+        inner = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
+        torchvision_detectors.settle(name, inner, file)
+        return float(inner[0].eps)
+
+    published = "retinanet_resnet50_fpn_coco-eeacb38b.pth"
+    assert epsilon("torchvision:retinanet_resnet50_fpn", published) == 0
+    assert epsilon("torchvision:retinanet_resnet50_fpn", "mine.pth") == 1e-5
+    assert epsilon("torchvision:retinanet_resnet50_fpn_v2", published) == 1e-5

@@ -152,7 +152,8 @@ class Recipe(BaseModel):
             of the rate before it and at the end.
         pieces: Cuts each batch into so many pieces, which the network sees one after the other (a batch of 2048 on a
             device that holds 512): the step is that of the batch's mean loss, but batch statistics, the partners of a
-            mixture and other draws are each piece's own. Null sees it whole.
+            mixture and other draws are each piece's own, as is the number of objects that a detector's losses are
+            divided by. Null sees it whole.
         ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved;
             ``warmup: 2000`` beside it lets it begin fast.
         precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.

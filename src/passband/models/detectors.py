@@ -48,7 +48,7 @@ def create_detector(
     Raises:
         PassbandError: for an unknown name, arguments that do not fit, or weights that cannot be had or do not fit.
 
-    >>> detector = create_detector("rtdetr:spartan_micro", class_names=("cat",), size=64, width=32, queries=5)
+    >>> detector = create_detector("rtdetr:spartan_xt", class_names=("cat",), size=64, width=32, queries=5)
     >>> detector.spec.size, detector.spec.classes
     ((64, 64), 1)
     """
@@ -74,4 +74,6 @@ def create_detector(
         )  # fmt: skip
     if file is not None:
         load_weights(detector.inner, file)
+        if name.startswith(TORCHVISION):
+            torchvision_detectors.settle(name, detector.inner, file.path.name)
     return detector

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torchvision.models
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from passband.core.errors import PassbandError, unknown
 from passband.core.spec import ImageSpec
@@ -18,6 +20,8 @@ from passband.models.found import Found, Images
 from passband.models.losing import losing
 from passband.models.origin import LIBRARY_REFUSALS, Arguments, call_factory
 from passband.models.torchvision_source import PREFIX
+
+_NO_EPSILON = tuple(f"{kind}_resnet50_fpn" for kind in ("retinanet", "fasterrcnn", "maskrcnn", "keypointrcnn"))
 
 NOT_AVAILABLE = "N/A"
 """What torchvision calls a category of COCO that has no objects."""
@@ -82,6 +86,20 @@ def from_torchvision(
         own, None, None, "inside, torchvision's transform", len(outputs), class_names=outputs,
     )  # fmt: skip
     return Detector(inner, spec, TORCHVISION)
+
+
+def settle(name: str, inner: nn.Module, file: str) -> None:
+    """Set what torchvision sets beside its own weights, where a file of them, named as it was published, is loaded.
+
+    Its first detectors on ResNet-50 were trained with batch norms whose ε is 0.
+    """
+    short = name.removeprefix(PREFIX)
+    published = {Path(one.url).name for one in torchvision.models.get_model_weights(short)}
+    if short not in _NO_EPSILON or file not in published:
+        return
+    for module in inner.modules():
+        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+            module.eps = 0.0
 
 
 def _check_known(name: str, factory: Any, inner: nn.Module, arguments: Arguments) -> None:
