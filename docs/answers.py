@@ -14,17 +14,22 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from passband.core.answer import Answer
 from passband.core.claims import Judged
-from passband.core.results import Cell, Column, Curve, Gallery, Map, Result, Scalar, Table, row_dicts
+from passband.core.results import Cell, Column, Curve, Gallery, Map, Picture, Result, Scalar, Table, row_dicts
 from passband.core.store import write_atomic
 from passband.reports.drawing import drawing
 from passband.reports.heatmap import reduced
 from passband.reports.text import column, interval, label, number, quantity
 
 RESULTS = Path(__file__).parent / "results"
-PICTURES = 12
-"""Most pictures of a gallery that are kept."""
+PICTURES, LARGE = 12, 2
+"""Most pictures of a gallery that are kept, and most where they are photographs."""
+WIDEST = 440
+"""Pixels to which a wider picture is brought; the command makes the whole one again."""
 
 
 def keep(folder: Path) -> None:
@@ -40,8 +45,18 @@ def _thinned(result: Result) -> Result:
     if isinstance(result, Map):
         return reduced(result).model_copy(update={"arrays": {}})
     if isinstance(result, Gallery):
-        return result.model_copy(update={"arrays": {}, "pictures": result.pictures[:PICTURES]})
+        large = any(picture.image.shape[1] > WIDEST for picture in result.pictures)
+        shown = result.pictures[: LARGE if large else PICTURES]
+        return result.model_copy(update={"arrays": {}, "pictures": tuple(map(_narrowed, shown))})
     return result.model_copy(update={"arrays": {}})
+
+
+def _narrowed(picture: Picture) -> Picture:
+    height, width = picture.image.shape[:2]
+    if width <= WIDEST:
+        return picture
+    small = Image.fromarray(picture.image).resize((WIDEST, round(height * WIDEST / width)), Image.Resampling.BOX)
+    return picture.model_copy(update={"image": np.asarray(small)})
 
 
 def kept() -> list[str]:

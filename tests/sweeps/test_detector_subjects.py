@@ -80,8 +80,11 @@ def test_names_that_mean_no_classifier(source, words) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"truth": "prediction"}, "is a detector: it is compared with boxes as it is; leave out truth"),
-        ({"mean": (0.5,) * 3}, "leave out mean"),
+        (
+            {"truth": "prediction"},
+            "which normalizes inside and is compared with boxes; leave out --truth",
+        ),
+        ({"mean": (0.5,) * 3}, "leave out --mean"),
         ({}, "there are no pretrained weights of 'rtdetr:mobilenetv3_small_050'; take it without"),
         ({"pretrained": False, "size": 100}, "a multiple of 32 pixels; got 100"),
     ],

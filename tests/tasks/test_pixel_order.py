@@ -70,7 +70,8 @@ def test_a_model_that_inverts_the_permutation_is_exact_and_one_that_does_nothing
     # Two uniform pixels differ by 1/6 squared in the mean: 7.8 dB.
     for other in (nn.Identity(), Inverse((6, 4), seed=1)):
         assert float(UNSHUFFLE.measure(other, batches).mean()) == pytest.approx(7.8, abs=1.5)
-    assert UNSHUFFLE.metrics(torch.tensor([10.0, 20.0]))["test_psnr"] == 15.0
+    assert UNSHUFFLE.metrics(Inverse((6, 4)), batches)["test_psnr"] == pytest.approx(EXACT)
+    assert UNSHUFFLE.evaluate(Inverse((6, 4)), batches) == pytest.approx(EXACT)
 
 
 def test_what_is_no_restored_image_is_refused() -> None:
@@ -83,4 +84,6 @@ def test_what_is_no_restored_image_is_refused() -> None:
 
 
 def test_tasks_are_called_what_recipes_call_them() -> None:
-    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in ("classification", "unshuffle")}
+    assert {name: task.name for name, task in TASKS.items()} == {
+        name: name for name in ("classification", "unshuffle", "detection")
+    }

@@ -141,8 +141,8 @@ def _percent(number: Cell) -> float | None:
 _PLACE = "high-frequency, section 7"
 
 
-def _claim(name: str, sentence: str, place: str, margin: Callable[[Rows], float | None], **settings: Any) -> Claim:
-    return Claim(name, sentence, place, margin, **{"drawn": SCENES, "smallest": 1.0, **settings})
+def _claim(case: str, name: str, sentence: str, place: str, margin: Callable[[Rows], float | None]) -> Claim:
+    return Claim(f"{name}, {case}", f"{case}: {sentence}", place, margin, smallest=1.0, drawn=SCENES)
 
 
 def _apart(rows: Rows, case: str, more: str, less: str) -> float | None:
@@ -153,27 +153,27 @@ def _apart(rows: Rows, case: str, more: str, less: str) -> float | None:
 def _claims(case: str) -> tuple[Claim, ...]:
     return (
         _claim(
-            f"drops on LFC, {case}",
+            case, "drops on LFC",
             "We choose r = 128 and get 27.5% MAP with LFC: a performance drop from 35.6%.", _PLACE,
             lambda rows: _apart(rows, case, "AP", "LFC AP"),
         ),
         _claim(
-            f"HFC below LFC, {case}", "27.5% MAP with LFC and 10.7% MAP with HFC.", _PLACE,
+            case, "HFC below LFC", "27.5% MAP with LFC and 10.7% MAP with HFC.", _PLACE,
             lambda rows: _apart(rows, case, "LFC AP", "HFC AP"),
         ),
         _claim(
-            f"more images lose than gain, {case}", "The performance drop from x to x_l may be expected because x_l may "
+            case, "more images lose than gain", "The performance drop from x to x_l may be expected because x_l may "
             "not have the rich information from the original images (here: more images with an object found worse than "
             "with one found better).", f"{_PLACE}.1",
             lambda rows: _apart(rows, case, "images worse", "images better"),
         ),
         _claim(
-            f"some are found better, {case}", "We identified 1684 images that for each of these images, some objects "
+            case, "some are found better", "We identified 1684 images that for each of these images, some objects "
             "are recognized better in comparison to the original images (1684 of 5,000; here: above none).",
             f"{_PLACE}.2", lambda rows: value(rows, case, "images better"),
         ),
         _claim(
-            f"better for the frequencies, {case}", "Control, not in the paper: more images gain at r than at the "
+            case, "better for the frequencies", "Control, not in the paper: more images gain at r than at the "
             "largest radius, which hardly changes an image.", f"{_PLACE}.2",
             lambda rows: _apart(rows, case, "images better", "images better at largest r"),
         ),
