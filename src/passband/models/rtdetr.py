@@ -162,7 +162,9 @@ def build(
         if pretrained_backbone:
             _load_backbone(inner, backbone)
     _draw(inner)
-    return _wrapped(inner, side, mean, std, "the backbone's metadata" if mean else "RT-DETR: pixels as they are")
+    own = backbone.partition(".")[0] in NETWORKS
+    told = "ImageNet's" if own else "the backbone's metadata" if mean else "RT-DETR: pixels as they are"
+    return _wrapped(inner, side, mean, std, told)
 
 
 def _library() -> Any:
