@@ -46,6 +46,7 @@ def test_claims_about_low_frequencies_have_the_papers_sign() -> None:
 def test_images_that_gain_are_counted_once_at_their_radius() -> None:
     objects = {
         "photograph": np.array([0, 0, 2, 3]),
+        "area": np.ones(4, np.float32),
         "original": np.array([0.5, 0.5, 0.2, 0.9]),
         # radii 16 and 64, ascending as the probe keeps them
         "LFC": np.array([[0.0, 0.0, 0.0, 0.0], [0.6, 0.7, 0.2, 0.8]]),

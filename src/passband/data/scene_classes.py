@@ -51,10 +51,9 @@ def as_detected(targets: Targets, classes: Int[Tensor, " classes"]) -> Targets:
         targets: In the set's classes.
         classes: As :func:`match` gives it.
     """
-    back = {int(own): index for index, own in enumerate(classes) if own >= 0}
     made = []
     for one in targets.images:
-        labels = torch.tensor([back.get(int(label), NONE) for label in one.labels])
-        labels = labels.to(one.labels)
-        made.append(replace(one, labels=labels).take((labels >= 0) & ~one.crowd))
+        meets = one.labels[:, None] == classes.to(one.labels.device)
+        known = replace(one, labels=meets.int().argmax(1))
+        made.append(known.take(meets.any(1) & ~one.crowd))
     return Targets(tuple(made))

@@ -9,6 +9,7 @@ from passband.core.errors import PassbandError, unknown
 from passband.core.options import parse_options
 from passband.models import rtdetr, torchvision_detectors
 from passband.models.detector import BACKGROUND, Detector
+from passband.models.rtdetr_backbones import OWN
 from passband.models.torchvision_source import PREFIX as TORCHVISION
 from passband.models.weights_file import load_weights, read_weights
 
@@ -20,7 +21,7 @@ def is_detector(name: str) -> bool:
 
 def names() -> list[str]:
     """Return the names of detectors; RT-DETR takes any backbone of timm's with strides 8, 16 and 32 beside its own."""
-    own = [f"{rtdetr.PREFIX}{name}" for name in (*rtdetr.OWN, "spartan_xt", "spartan_t", "BACKBONE", "FOLDER")]
+    own = [f"{rtdetr.PREFIX}{name}" for name in (*OWN, "spartan_xt", "spartan_t", "BACKBONE", "FOLDER")]
     return [*torchvision_detectors.names(), *own]
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import is_model
 from torch import Tensor, nn
 from torchvision.ops import box_convert
@@ -23,14 +20,21 @@ from passband.core.spec import ImageSpec
 from passband.models.detector import Annotated, Detector, Host, Losses
 from passband.models.downloads import explain_download
 from passband.models.found import Found, Images
-from passband.models.metadata import OWN as NETWORKS
 from passband.models.origin import LIBRARY_REFUSALS
-from passband.models.timm_source import HUB, cfg_of
+from passband.models.rtdetr_backbones import (
+    AS_THEY_ARE,
+    OWN,
+    STRIDES,
+    Pixels,
+    described,
+    library,
+    load_trained,
+    pixels_of,
+    refusing,
+)
 from passband.models.torchvision_detectors import coco_names
 
 PREFIX = "rtdetr:"
-STRIDES = (8, 16, 32)
-"""Of the feature maps that the encoder takes."""
 PRIOR = 0.01
 """Every class's score before anything is learned."""
 KEPT = 300
@@ -54,13 +58,6 @@ class Sizes:
 
 NECKS: dict[str, Sizes] = {"r18": Sizes(0.5, 3), "r34": Sizes(0.5, 4), "r50": Sizes(1.0, 6)}
 """Encoder and decoder as they come with each of RT-DETR's own backbones."""
-
-OWN: dict[str, dict[str, Any]] = {
-    "r18vd": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
-    "r34vd": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
-    "r50vd": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
-}
-"""RT-DETR's own backbones, ResNets of kind D."""
 
 
 def from_transformers(
@@ -148,44 +145,21 @@ def build(
             "rtdetr takes 1 or more queries, feedforward and decoder_layers, denoising of 0 or more and a width that "
             f"is a multiple of 8; got {queries}, {feedforward}, {layers}, {denoising} and {width}"
         )
-    library, sizes = _library(), NECKS[chosen]
-    described, mean, std = _described(backbone, side, pretrained_backbone)
-    config = library.RTDetrConfig(
-        backbone_config=described, freeze_backbone_batch_norms=False, hidden_expansion=sizes.expansion,
+    sizes, transformers = NECKS[chosen], library()
+    backbone_config, pixels = described(backbone, side, pretrained_backbone)
+    config = transformers.RTDetrConfig(
+        backbone_config=backbone_config, freeze_backbone_batch_norms=False, hidden_expansion=sizes.expansion,
         decoder_layers=layers, num_queries=queries, num_denoising=denoising,
         d_model=width, encoder_hidden_dim=width, decoder_in_channels=[width] * 3, encoder_ffn_dim=feedforward,
         decoder_ffn_dim=feedforward, initializer_bias_prior_prob=PRIOR, id2label=dict(enumerate(class_names)),
         label2id={name: index for index, name in enumerate(class_names)},
     )  # fmt: skip
-    with explain_download(f"{PREFIX}{backbone}"), _refusing(backbone):
-        inner = library.RTDetrForObjectDetection(config)
+    with explain_download(f"{PREFIX}{backbone}"), refusing(backbone):
+        inner = transformers.RTDetrForObjectDetection(config)
         if pretrained_backbone:
-            _load_backbone(inner, backbone)
+            load_trained(inner, backbone)
     _draw(inner)
-    own = backbone.partition(".")[0] in NETWORKS
-    told = "ImageNet's" if own else "the backbone's metadata" if mean else "RT-DETR: pixels as they are"
-    return _wrapped(inner, side, mean, std, told)
-
-
-def _library() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise PassbandError(
-            "RT-DETR needs transformers, which is not here: pip install 'passband[detection]'"
-        ) from None
-    return transformers
-
-
-@contextmanager
-def _refusing(backbone: str) -> Iterator[None]:
-    try:
-        yield
-    except LIBRARY_REFUSALS as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise PassbandError(
-            f"rtdetr cannot be made with the backbone '{backbone}' ({type(error).__name__}: {line})"
-        ) from error
+    return _wrapped(inner, side, pixels)
 
 
 def _check_places(queries: int, height: int, width: int) -> None:
@@ -195,77 +169,6 @@ def _check_places(queries: int, height: int, width: int) -> None:
             f"rtdetr chooses its {queries} queries among {places} places of an image of {height}×{width}; "
             "take fewer queries or a larger size"
         )
-
-
-def _described(
-    backbone: str, side: int, pretrained: bool
-) -> tuple[Any, tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Return transformers' configuration of a backbone, and the mean and std of pixels that it takes."""
-    library = _library()
-    if backbone in OWN:
-        if pretrained:
-            raise PassbandError(f"there are no trained weights of '{backbone}' alone; give a folder as rtdetr:FOLDER")
-        return library.RTDetrResNetConfig(**OWN[backbone], out_indices=[2, 3, 4]), None, None
-    if backbone.startswith(HUB):
-        raise PassbandError(f"rtdetr takes backbones that timm has itself; got '{backbone}': give its name alone")
-    mean, std = _pixels(backbone)
-    described = library.TimmBackboneConfig(
-        backbone=backbone,
-        out_indices=list(_feature_maps(backbone, side)),
-        features_only=True,
-        use_pretrained_backbone=False,
-    )
-    return described, mean, std
-
-
-def _pixels(backbone: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Return mean and std of the pixels that a timm network takes."""
-    cfg = cfg_of(backbone)
-    if backbone.partition(".")[0] in NETWORKS:
-        # What our own networks' metadata says, pixels as they are, holds for a set of small images.
-        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    mean, std = cfg.get("mean"), cfg.get("std")
-    return tuple(mean) if mean else None, tuple(std) if std else None
-
-
-@cache
-def _feature_maps(backbone: str, side: int) -> tuple[int, ...]:
-    """Return the places of a timm network's feature maps of strides 8, 16 and 32, the network made of shapes alone."""
-    import timm
-
-    advice = "take another backbone, such as spartan_xt or resnet18"
-    try:
-        with torch.device("meta"), torch.no_grad():
-            network = timm.create_model(backbone, features_only=True, pretrained=False).eval()
-            strides: list[int] = network.feature_info.reduction()
-            missing = set(STRIDES) - set(strides)
-            shapes = [] if missing else [tuple(one.shape[1:]) for one in network(torch.empty(1, 3, side, side))]
-    except (*LIBRARY_REFUSALS, RuntimeError) as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise PassbandError(
-            f"'{backbone}' gives no feature maps of {side}×{side} pixels ({type(error).__name__}: {line}); {advice}"
-        ) from error
-    if missing:
-        raise PassbandError(
-            f"rtdetr needs feature maps of strides 8, 16 and 32; '{backbone}' has {', '.join(map(str, strides))}: "
-            f"{advice}"
-        )
-    places = tuple(strides.index(stride) for stride in STRIDES)
-    for place, stride in zip(places, STRIDES, strict=True):
-        needed = (network.feature_info.channels()[place], side // stride, side // stride)
-        if shapes[place] != needed:
-            came = f"{list(shapes[place])} where {list(needed)} was needed"
-            raise PassbandError(f"'{backbone}' gives other feature maps than it says, {came}; {advice}")
-    return places
-
-
-def _load_backbone(inner: Any, backbone: str) -> None:
-    import timm
-
-    trained = timm.create_model(backbone, features_only=True, pretrained=True)
-    theirs = trained.state_dict()
-    ours = inner.model.backbone.model._backbone
-    ours.load_state_dict({name: theirs[name] for name in ours.state_dict()})
 
 
 def _draw(inner: Any) -> None:
@@ -297,11 +200,11 @@ def _draw(inner: Any) -> None:
 
 
 def _read(folder: Path, side: int) -> Detector:
-    library, told = _library(), _json(folder / "config.json")
+    told = _json(folder / "config.json")
     if told.get("model_type") != "rt_detr":
         raise PassbandError(f"{folder} holds no RT-DETR that transformers saved (model type {told.get('model_type')})")
     try:
-        inner, loaded = library.RTDetrForObjectDetection.from_pretrained(
+        inner, loaded = library().RTDetrForObjectDetection.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError, *LIBRARY_REFUSALS) as error:
@@ -310,13 +213,10 @@ def _read(folder: Path, side: int) -> Detector:
     if loaded["missing_keys"]:
         first = min(loaded["missing_keys"])
         raise PassbandError(f"{folder} lacks {len(loaded['missing_keys'])} of its detector's tensors, first '{first}'")
-    mean, std, source = _kept_normalization(folder, told)
-    return _wrapped(inner.train(), side, mean, std, source)
+    return _wrapped(inner.train(), side, _kept_pixels(folder, told))
 
 
-def _kept_normalization(
-    folder: Path, told: Mapping[str, Any]
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None, str]:
+def _kept_pixels(folder: Path, told: Mapping[str, Any]) -> Pixels:
     """Read off a saved image processor whether it normalizes; RT-DETR's own do not.
 
     Where none was saved, the backbone is taken to see what it sees in a detector that :func:`build` makes.
@@ -329,8 +229,8 @@ def _kept_normalization(
         return None, None, f"{folder.name}'s {path.name}: none"
     backbone = (told.get("backbone_config") or {}).get("backbone")
     if backbone is None:
-        return None, None, "RT-DETR: none"
-    return *_pixels(backbone), "the backbone's metadata"
+        return AS_THEY_ARE
+    return pixels_of(backbone)
 
 
 def _json(path: Path) -> Mapping[str, Any]:
@@ -341,12 +241,10 @@ def _json(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _wrapped(
-    inner: Any, side: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, source: str
-) -> Detector:
+def _wrapped(inner: Any, side: int, pixels: Pixels) -> Detector:
     names = tuple(name for _, name in sorted(inner.config.id2label.items()))
     _check_places(inner.config.num_queries, side, side)
-    spec = ImageSpec((side, side), mean, std, source, len(names), fit="timm", crop_mode="squash", class_names=names)
+    spec = ImageSpec((side, side), *pixels, len(names), fit="timm", crop_mode="squash", class_names=names)
     return Detector(inner, spec, RTDETR)
 
 

@@ -24,10 +24,9 @@ from passband.data.scenes import SceneBatches, SceneSet
 from passband.models.wrap import Classifier
 from passband.sweeps.answers import measure
 from passband.sweeps.resolve import DetectorSubject, Subject, detector_subject, images_for, run_name
-from passband.tasks import DETECTION
 from passband.train.build import bare_model, batches, training_set
 from passband.train.detecting import batches as scene_batches
-from passband.train.detecting import scenes
+from passband.train.detecting import detects, scenes
 from passband.train.device import hardware_class, torch_device
 from passband.train.run import Run, load, load_detector
 from passband.train.run import train as train_run
@@ -59,7 +58,7 @@ class Lab:
         """Train a recipe, or find its run done; equal recipes of two experiments share one run."""
         # The log's test score is for whoever watches: what is measured is measured by probes.
         keep = keep_epochs or self.compute.keep_epochs
-        watched = (WATCHED_SCENES if recipe.task == DETECTION.name else WATCHED)[self.scale]
+        watched = (WATCHED_SCENES if detects(recipe) else WATCHED)[self.scale]
         compute = replace(self.compute, keep_epochs=keep, watched=watched)
         return train_run(recipe, compute=compute, runs=self.runs, data_dir=self.data_dir)
 

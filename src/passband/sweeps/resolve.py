@@ -25,8 +25,8 @@ from passband.models.file_source import PATTERN
 from passband.models.rtdetr import PREFIX as RTDETR
 from passband.models.rtdetr import saved_folder
 from passband.models.wrap import Classifier
-from passband.tasks import DETECTION
 from passband.tasks.classification import predicted_targets, untouched
+from passband.train.detecting import detects as trains_detector
 from passband.train.run import load, load_detector, open_run
 
 
@@ -123,7 +123,7 @@ def subject(
 
 def run_name(recipe: Recipe) -> str:
     """Return what a run's model is called in answers."""
-    learned = "" if recipe.task == DETECTION.name else f", learn {recipe.learn}"
+    learned = "" if trains_detector(recipe) else f", learn {recipe.learn}"
     return f"{recipe.model.name}{learned}, {recipe.data.name}, seed {recipe.seed}"
 
 
@@ -132,7 +132,7 @@ def detects(source: str | nn.Module) -> bool:
     if isinstance(source, nn.Module):
         return isinstance(source, Detector)
     folder = run_folder(source)
-    return is_detector(source) if folder is None else open_run(folder).recipe.task == DETECTION.name
+    return is_detector(source) if folder is None else trains_detector(open_run(folder).recipe)
 
 
 def detector_subject(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from passband.core.progress import track
 from passband.data.objects import Objects, Targets
-from passband.data.scene_classes import match
+from passband.data.scene_classes import as_detected, match
 from passband.data.scenes import SceneBatches
 from passband.models.create import Gives
 from passband.models.detector import BACKGROUND, Detector, Marked
@@ -64,8 +64,7 @@ def as_learned(targets: Targets, class_names: Sequence[str]) -> Targets:
         class_names: The detector's, which are the set's, behind the background where the library has one.
     """
     first = 1 if class_names and class_names[0] == BACKGROUND else 0
-    singles = (one.single for one in targets)
-    return Targets(tuple(replace(one, labels=one.labels + first) for one in singles))
+    return as_detected(targets, torch.arange(len(class_names)) - first)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Detection:
     def learn(self, model: nn.Module, images: Tensor, targets: Targets) -> tuple[Tensor, None]:
         """Return the sum of a batch's losses; what is found in training is nobody's score."""
         learned = as_learned(targets, _spec(model).class_names)
-        losses = model(images, [Marked.single(one) for one in learned])
+        losses = model(images, [Marked(one.boxes, one.labels, one.crowd) for one in learned])
         total: Tensor = torch.stack(list(losses.values())).sum()
         return total, None
 

@@ -21,7 +21,7 @@ from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
 from passband.models.detector import Detector
 from passband.models.wrap import Classifier
-from passband.tasks import DETECTION, TASKS
+from passband.tasks import TASKS
 from passband.train import detecting, quantized
 from passband.train.optim import Parameters, apart, decayed
 from passband.weights.banks import draw_filters
@@ -32,7 +32,7 @@ from passband.weights.smooth import smooth
 
 def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet:
     """Return all training images that a recipe's ``data`` names, before any part, view or shuffle."""
-    if _detects(recipe):
+    if detecting.detects(recipe):
         return detecting.scenes(recipe, "train", data_dir)
     size = (recipe.data.size, recipe.data.size)
     dataset = catalog.load(recipe.data.name, "train", size=size, data_dir=data_dir)
@@ -46,7 +46,7 @@ def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | Sce
 
 def test_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet:
     """Return the test images, always untouched."""
-    if _detects(recipe):
+    if detecting.detects(recipe):
         return detecting.scenes(recipe, "test", data_dir)
     return catalog.load(recipe.data.name, "test", size=(recipe.data.size, recipe.data.size), data_dir=data_dir)
 
@@ -130,7 +130,7 @@ def trainable_model(recipe: Recipe, spec: ImageSpec) -> tuple[Classifier | Detec
     Raises:
         PassbandError: as :func:`bare_model`, and where ``learn`` refuses.
     """
-    model = detecting.detector(recipe, spec) if _detects(recipe) else bare_model(recipe, spec)
+    model = detecting.detector(recipe, spec) if detecting.detects(recipe) else bare_model(recipe, spec)
     options = recipe.learn_options or {}
     return model, learn(model, recipe.learn, **parse_options(learn, options, owner="learn_options"))
 
@@ -152,7 +152,3 @@ def learned(recipe: Recipe, model: Classifier | Detector) -> Parameters:
     if recipe.optimizer.arguments.get("decay", "all") != "all":
         raise PassbandError("optimizer.decay=kernels and quantize each group the parameters; leave one of them out")
     return quantized.parameter_groups(model, recipe.quantize)
-
-
-def _detects(recipe: Recipe) -> bool:
-    return recipe.task == DETECTION.name

@@ -17,6 +17,12 @@ from passband.data.scenes import SceneSet
 from passband.data.train_scenes import TrainScenes
 from passband.models.detector import Detector
 from passband.models.detectors import create_detector
+from passband.tasks import DETECTION
+
+
+def detects(recipe: Recipe) -> bool:
+    """Tell whether a recipe trains a detector."""
+    return recipe.task == DETECTION.name
 
 
 def scenes(recipe: Recipe, split: Split, data_dir: Path | None = None) -> SceneSet:

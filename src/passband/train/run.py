@@ -174,7 +174,7 @@ def _loaded(run: Run | Path | str, epoch: int | None) -> Classifier | Detector:
 
 
 def _bare(recipe: Recipe, spec: ImageSpec) -> Classifier | Detector:
-    if TASKS[recipe.task].gives == "boxes":
+    if detecting.detects(recipe):
         return detecting.detector(recipe, spec, begin=False)
     return build.bare_model(recipe, spec)
 

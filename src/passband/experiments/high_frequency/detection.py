@@ -29,6 +29,7 @@ from passband.data.catalog import Split
 from passband.experiments import detectors
 from passband.experiments.margins import value
 from passband.experiments.protocol import Case, Experiment, Measured
+from passband.probes.found_better import FoundBetter
 from passband.sweeps.lab import Lab
 
 RETINANET = "RetinaNet"
@@ -50,8 +51,6 @@ SCENES = "images"
 """What scores belong to: the photographs that a detector is asked about."""
 
 _NUMBERS = ("AP", "AP50")
-_ROUNDING = 1e-9
-"""As far as this two scores are equal: they are means of ten fractions of counts."""
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -108,9 +107,8 @@ def _row(results: dict[str, Result], radii: tuple[float, ...]) -> tuple[dict[str
         "images worse": _gaining(objects, radii, radii[0], images, sign=-1),
     }
     row |= {name: float(one.mean()) for name, one in samples.items()}
-    at = sorted(radii).index(radii[0])
-    gain = objects["LFC"][at] - objects["original"]
-    for name, share in {"better": gain > _ROUNDING, "worse": gain < -_ROUNDING}.items():
+    compared = _compared(objects, radii, radii[0], images)
+    for name, share in {"better": compared.better, "worse": compared.worse}.items():
         row[f"objects {name}"] = 100 * float(share.mean())
     return row, samples
 
@@ -119,10 +117,14 @@ def _gaining(
     objects: dict[str, np.ndarray], radii: tuple[float, ...], radius: float, images: int, sign: int = 1
 ) -> np.ndarray:
     """Return 100 for each image with an object that is found better (worse) on its low frequencies, else 0."""
-    gain = sign * (objects["LFC"][sorted(radii).index(radius)] - objects["original"])
-    found = np.zeros(images)
-    found[objects["photograph"][gain > _ROUNDING]] = 100.0
-    return found
+    compared = _compared(objects, radii, radius, images)
+    return 100.0 * compared.images_with(compared.better if sign > 0 else compared.worse)
+
+
+def _compared(objects: dict[str, np.ndarray], radii: tuple[float, ...], radius: float, images: int) -> FoundBetter:
+    """Return what the probe compared at a radius, from what it keeps of the objects."""
+    low = objects["LFC"][sorted(radii).index(radius)]
+    return FoundBetter(radius, objects["original"], low, objects["photograph"], objects["area"], images)
 
 
 def _redrawn(results: dict[str, Result], radii: tuple[float, ...]) -> dict[str, np.ndarray]:

@@ -54,6 +54,9 @@ ACCURACY: dict[str, tuple[float, ...]] = {
 """The paper's average precisions, in the order of `NUMBERS`."""
 
 NUMBERS = ("AP", "AP50", "AP75", "small", "medium", "large")
+_WHOLE = {"radii": (128,), "centered": False, "examples": 0}
+"""The probe that keeps what intervals need wants a cut, and one costs least."""
+
 PHOTOGRAPHS = "images"
 """What scores belong to."""
 
@@ -75,7 +78,7 @@ def measure(case: Case, lab: Lab) -> Measured:
     full = lab.scale is Scale.FULL
     asked, scenes = lab.detector(run), lab.scenes(run, "test" if full else "train")
     draws = 0 if lab.scale is Scale.SMOKE else 1000
-    results = lab.detect(asked, scenes, {"radii": (scenes_radius(recipe.data.size),), "draws": draws}, run=run)
+    results = lab.detect(asked, scenes, _WHOLE | {"draws": draws}, run=run)
     table = results["detection.precision"]
     assert isinstance(table, Table)
     line = next(line for line in row_dicts(table) if line["images"] == "original")
@@ -88,11 +91,6 @@ def measure(case: Case, lab: Lab) -> Measured:
     }  # fmt: skip
     redrawn = {"AP": 100 * table.arrays["original.redrawn"]} if draws else {}
     return Measured(row, redrawn=redrawn, drawn_from={"AP": PHOTOGRAPHS})
-
-
-def scenes_radius(size: int) -> float:
-    """Return a cut-off for the probe, which wants one; half of what a detector of that size can see."""
-    return size / 4
 
 
 def _percent(number: Cell) -> float | None:
