@@ -72,7 +72,7 @@ def test_committed_recipes_keep_their_digests(name: str) -> None:
         "data.view.name=band_limited", "data.shuffle_labels=true", "normalize=none", "augment=[]", "attack.name=pgd",
         "optimizer.lr=0.2", "schedule.name=constant", "epochs=11", "batch=64", "ema.decay=0.9", "precision=bf16",
         "seed=1", "revision=2", "scheme.name=trades", "early_stop={}", "task=unshuffle", "quantize.bits=4",
-        "pieces=2", "clip=0.1", "ema.warmup=10",
+        "pieces=2", "clip=0.1", "ema.warmup=10", "sync_batchnorm=true", "data.stream=true",
     ],
 )  # fmt: skip
 def test_every_changed_field_changes_the_digest(change: str) -> None:

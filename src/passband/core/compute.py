@@ -18,6 +18,10 @@ class Compute:
         watched: Test images that the log speaks of after each epoch, the first of one fixed permutation; None is all,
             which costs more than the epoch where the training set is small. The run's metrics speak of all.
         checkpoint_seconds: Seconds between two checkpoints within an epoch.
+        devices: Processes that share a training or a probe on this machine: a GPU each, or their share of the cores.
+        nodes: Machines that do, each with as many; the same command is given on every one of them.
+        wait: Whether a folder that another process works in is waited for, as in a pool whose cases share trainings;
+            else it is refused.
     """
 
     device: str = "auto"
@@ -25,6 +29,9 @@ class Compute:
     keep_epochs: bool = False
     watched: int | None = None
     checkpoint_seconds: float = 60.0
+    devices: int = 1
+    nodes: int = 1
+    wait: bool = False
 
     def __post_init__(self) -> None:
         check_device(self.device)
@@ -32,6 +39,9 @@ class Compute:
             raise PassbandError(f"threads are 1 or more, or 0 for torch's choice; got {self.threads}")
         if self.watched is not None and self.watched < 1:
             raise PassbandError(f"watched is 1 test image or more, or None for all; got {self.watched}")
+        for what, count in (("devices", self.devices), ("nodes", self.nodes)):
+            if count < 1:
+                raise PassbandError(f"{what} are 1 or more; got {count}")
 
 
 def check_device(name: str) -> None:

@@ -53,6 +53,9 @@ class DataPart(BaseModel):
         part: Number of training images, of one fixed seeded permutation; null takes all.
         view: A view of the images, such as ``{name: band_limited, cutoff: 12}``; null takes them as they are.
         shuffle_labels: Whether the training labels are put in another, fixed, order.
+        stream: Whether the training photographs are read anew in each epoch, as a set of ImageNet's size must be, and
+            not held at their final size; a ``resized-crop`` is then cut from the photograph itself. A set of shards
+            (``shards:PLACE``) is always streamed. Null holds them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +65,7 @@ class DataPart(BaseModel):
     part: int | None = Field(default=None, ge=1)
     view: Part | None = None
     shuffle_labels: bool = False
+    stream: Literal[True] | None = None
 
 
 class Normalization(BaseModel):
@@ -157,6 +161,9 @@ class Recipe(BaseModel):
         ema: ``{decay: 0.999}`` keeps an exponential moving average of the weights, which is then what is saved;
             ``warmup: 2000`` beside it lets it begin fast.
         precision: ``bf16`` runs the training's convolutions and products in bfloat16; evaluation is in float32.
+            ``float64`` trains in double precision, for comparisons that rounding would spoil.
+        sync_batchnorm: Where several devices share a batch, batch norms normalize by the statistics of all of it, as
+            one device would; null by those of each device's share. With one device it changes nothing.
         revision: Raised when a bug that changed weights was mended.
 
     >>> Recipe().with_settings(["epochs=3", "model.depth=2"]).model.arguments["depth"]
@@ -186,7 +193,8 @@ class Recipe(BaseModel):
     pieces: int | None = Field(default=None, ge=2)
     clip: float | None = Field(default=None, gt=0)
     ema: Average | None = None
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "float64"] = "float32"
+    sync_batchnorm: Literal[True] | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
     revision: int = 1
 
@@ -224,6 +232,12 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"a piece of a batch holds two images or more; {self.pieces} pieces of a batch of {self.batch} do not"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _synchronizes_whole_batches(self) -> Recipe:
+        if self.sync_batchnorm and self.pieces is not None:
+            raise ValueError("sync_batchnorm normalizes over the whole batch, and pieces cuts it; leave one of them out")
         return self
 
     @classmethod

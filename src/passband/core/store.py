@@ -79,8 +79,12 @@ def file_name(*parts: str) -> str:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold ``folder`` for this process alone; the kernel lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: Made where it is not there.
+        wait: Wait for another process that holds it, in place of refusing.
 
     Raises:
         PassbandError: when another process holds it.
@@ -90,7 +94,7 @@ def lock(folder: Path) -> Iterator[None]:
         file = (folder / ".lock").open("w")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PassbandError(
                 f"another process works in {folder}; wait for it, then give the same command again"
