@@ -193,6 +193,9 @@ class _Stub:
     def epoch(self, number: int, start: int = 0):
         yield from [(torch.full((1, 1), 2.0), torch.zeros(1))][start:]
 
+    def count(self, step: int) -> int:
+        return 1
+
 
 def test_clipping_and_the_average_with_warm_up_by_hand(tmp_path, monkeypatch) -> None:
     """f = 3wx, x = 2: the gradient is 6 and is cut to 0.5; w goes 1, 0.9, 0.8 by steps of 0.2 · 0.5.
@@ -202,16 +205,19 @@ def test_clipping_and_the_average_with_warm_up_by_hand(tmp_path, monkeypatch) ->
     from lightning_fabric import Fabric
     from timm.utils import ModelEmaV3
 
+    from passband.train.ranks import Ranks
+
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
     state = State(model, torch.optim.SGD(model.parameters(), lr=0.2), ModelEmaV3(model, decay=0.9))
     (tmp_path / "log.csv").touch()
     plan = fit.Plan(
         epochs=2, step=lambda model, images, targets, number: (3 * model(images).sum(), None), score=lambda *_: None,
-        schedule=lambda epoch, epochs: 1.0, evaluate=lambda model: 0.0, save=lambda: None, end_epoch=lambda epoch: "",
+        schedule=lambda epoch, epochs: 1.0, evaluate=lambda model: 0.0, save=lambda: None,
+        kept=lambda: "", end_epoch=lambda epoch: "",
         log=tmp_path / "log.csv", description="", clip=0.5, average=TINY.ema.at,
     )  # fmt: skip
-    fit.fit(Fabric(accelerator="cpu", devices=1), state, _Stub(), plan)
+    fit.fit(Ranks(Fabric(accelerator="cpu", devices=1)), state, _Stub(), plan)
     assert model.weight.item() == pytest.approx(0.8, abs=1e-5)
     average = 1.0
     for step, weight in ((1, 0.9), (2, 0.8)):

@@ -21,9 +21,9 @@ from passband.data.dataset import ImageSet
 from passband.models.wrap import Classifier
 from passband.tasks import CLASSIFICATION
 from passband.train import build, fit, steps
-from passband.train.checkpoint import Position
 from passband.train.optim import decayed
 from passband.train.pieces import cut
+from passband.train.ranks import Ranks
 from passband.train.run import train
 
 Data = tuple[Tensor, Tensor]
@@ -41,28 +41,27 @@ def data() -> Data:
     return torch.rand(11, 3, 6, 6, generator=generator, dtype=torch.float64), torch.arange(11) % 5
 
 
-def learned(step: Any, data: Data, pieces: int) -> tuple[dict[str, Tensor], Position]:
-    """Return the gradients of one step, and what the log counts of it."""
-    network, at = model(), Position()
-    plan: Any = fit.Plan(1, step, CLASSIFICATION.scores, *[None] * 6, pieces=pieces)
+def learned(step: Any, data: Data, pieces: int) -> tuple[dict[str, Tensor], tuple[float, float]]:
+    """Return the gradients of one step, and the sums of loss and score that the log counts."""
+    network = model()
+    plan: Any = fit.Plan(1, step, CLASSIFICATION.scores, *[None] * 7, pieces=pieces, apart=pieces > 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     # What an earlier step left must not be added to.
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    fit._learn(Fabric(accelerator="cpu", devices=1), network, optimizer, at, plan, *data, 7)
-    return {name: one.grad for name, one in network.named_parameters() if one.grad is not None}, at
+    sums = fit._learn(Ranks(Fabric(accelerator="cpu", devices=1)), network, optimizer, plan, *data, 7, 11)
+    return {name: one.grad for name, one in network.named_parameters() if one.grad is not None}, sums
 
 
 @pytest.mark.parametrize(
     "step", [steps.plain, steps.adversarial(FGSM(eps=0.05)), steps.trades(FGSM(eps=0.05), {}).step]
 )
 def test_the_step_and_the_log_are_those_of_the_whole_batch(step: Any, data: Data) -> None:
-    whole, at = learned(step, data, 1)
+    whole, (loss, score) = learned(step, data, 1)
     pieces, also = learned(step, data, 4)
     assert len(whole) == len(pieces) == 4
     torch.testing.assert_close(pieces, whole, rtol=1e-9, atol=1e-12)
-    assert (also.seen, also.score_sum) == (at.seen, at.score_sum) and at.seen == 11
-    assert also.loss_sum == pytest.approx(at.loss_sum, rel=1e-12)
+    assert also == (pytest.approx(loss, rel=1e-12), score)
 
 
 def test_each_piece_draws_by_a_number_of_its_own(data: Data) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from passband.core.errors import PassbandError
@@ -22,6 +23,8 @@ class Compute:
         nodes: Machines that do, each with as many; the same command is given on every one of them.
         wait: Whether a folder that another process works in is waited for, as in a pool whose cases share trainings;
             else it is refused.
+        skip_bad: Whether other photographs stand in for those of a stream that cannot be read, which the run's metrics
+            then name; else such a one ends the training.
     """
 
     device: str = "auto"
@@ -32,6 +35,7 @@ class Compute:
     devices: int = 1
     nodes: int = 1
     wait: bool = False
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         check_device(self.device)
@@ -53,3 +57,8 @@ def check_device(name: str) -> None:
     kind, colon, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdigit())):
         raise PassbandError(f"a device is auto, cpu, cuda, cuda:N or mps; got '{name}'")
+
+
+def speaks() -> bool:
+    """Tell whether this process is the one of a training that prints: the first, where torchrun started several."""
+    return os.environ.get("RANK", "0") == "0"

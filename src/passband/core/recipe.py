@@ -13,14 +13,17 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import PassbandError, shortened, unknown
 from passband.core.options import fraction, split_assignments
+from passband.core.plain import check_plain, read_yaml
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    # 1e999 stays the text that it is: no part takes it.
+    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else math.inf
+    return number if math.isfinite(number) else value
 
 
 class Part(BaseModel):
@@ -222,6 +225,8 @@ class Recipe(BaseModel):
         for name, part in whole.items():
             if part is not None:
                 raise ValueError(f"task detection learns a whole detector from images as they are; leave {name} out")
+        if self.precision == "float64":
+            raise ValueError("task detection trains in float32 or bf16; its library's operators know no float64")
         if self.learn != "all":
             raise ValueError(f"task detection learns all of a detector; set learn to all, not {self.learn}")
         return self
@@ -237,7 +242,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _synchronizes_whole_batches(self) -> Recipe:
         if self.sync_batchnorm and self.pieces is not None:
-            raise ValueError("sync_batchnorm normalizes over the whole batch, and pieces cuts it; leave one of them out")
+            raise ValueError("sync_batchnorm normalizes over the whole batch, which pieces cuts; leave one of them out")
         return self
 
     @classmethod
@@ -247,6 +252,10 @@ class Recipe(BaseModel):
         Raises:
             PassbandError: for an unknown field (with the nearest one) or a value that a field refuses.
         """
+        try:
+            check_plain(fields)
+        except ValueError as error:
+            raise PassbandError(f"a recipe is text, finite numbers, true, false and null by name: {error}") from None
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -260,11 +269,11 @@ class Recipe(BaseModel):
             PassbandError: when it is missing, is not YAML, or does not hold a recipe.
         """
         try:
-            fields = yaml.safe_load(path.read_text())
+            fields = read_yaml(path.read_text())
         except OSError:
             raise PassbandError(f"there is no recipe at {path}; give the path of a YAML file") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise PassbandError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        except ValueError as error:
+            raise PassbandError(f"{path} holds no recipe: {error}; fields such as 'epochs: 10' were needed") from None
         if not isinstance(fields, dict):
             raise PassbandError(f"{path} holds no recipe: fields such as 'epochs: 10' were needed")
         return cls.of(fields)
@@ -282,9 +291,9 @@ class Recipe(BaseModel):
         given = sorted(split_assignments(assignments).items(), key=lambda item: not item[0].endswith(".name"))
         for path, text in given:
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise PassbandError(f"--set {path}={text}: the value is not YAML") from None
+                value = read_yaml(text)
+            except ValueError as error:
+                raise PassbandError(f"--set {path}={text[:80]}: {error}") from None
             _set(fields, path.split("."), value, path)
         return Recipe.of(fields)
 
@@ -353,4 +362,4 @@ def _explain(error: ValidationError) -> PassbandError:
         owner: Any = _OWNERS.get(str(first["loc"][0]), Recipe)
         return unknown("recipe field", place if owner is Recipe else str(first["loc"][-1]), owner.model_fields)
     place = place.removesuffix(".literal['none']")
-    return PassbandError(f"recipe field '{place}' cannot be {first['input']!r}: {first['msg']}")
+    return PassbandError(f"recipe field '{place}' cannot be {shortened(first['input'])}: {first['msg']}")

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -277,6 +277,8 @@ class TrainBatches:
         augment: Applied in order to each batch, after the set's view, which belongs to the data.
         seed: 0 or more.
         device: Where images and targets are put.
+        rank: Which part of each step is served.
+        world: Into how many parts, as equal as can be, each step is cut; its images are what they are in one part.
 
     Raises:
         PassbandError: when there are no labels, or fewer than two samples to a step.
@@ -287,6 +289,8 @@ class TrainBatches:
     augment: tuple[Augmentation, ...] = ()
     seed: int = 0
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (a device is immutable)
+    rank: int = 0
+    world: int = 1
 
     def __post_init__(self) -> None:
         if self.dataset.labels is None:
@@ -302,6 +306,27 @@ class TrainBatches:
         whole, rest = divmod(len(self.dataset), self.batch)
         return whole + (rest > 1)
 
+    def share(self, rank: int, world: int) -> TrainBatches:
+        """Return one of ``world`` parts of every step."""
+        return replace(self, rank=rank, world=world)
+
+    def count(self, step: int) -> int:
+        """Return how many samples a step has, in all parts."""
+        return min(self.batch, len(self.dataset) - step * self.batch)
+
+    def ids(self, epoch: int, step: int) -> tuple[str, ...]:
+        """Return what the samples of a step are called, in all parts."""
+        chosen = self._order(epoch)[step * self.batch : (step + 1) * self.batch]
+        return tuple(self.dataset.ids[place] for place in chosen.tolist())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of a result must know of what was served."""
+        return self.dataset.notes
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.dataset), generator=generator(self.seed, epoch))
+
     @cached_property
     def _labels(self) -> Tensor:
         return torch.from_numpy(np.array(self.dataset.labels, dtype=np.int64))
@@ -313,11 +338,14 @@ class TrainBatches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the steps of an epoch from ``start`` on: images as ``Batches`` has them, and targets."""
-        order = torch.randperm(len(self.dataset), generator=generator(self.seed, number))
+        order = self._order(number)
         for step in range(start, len(self)):
             chosen = order[step * self.batch : (step + 1) * self.batch]
-            images = self._images(chosen.numpy(), generator(self.seed, number, step))
-            yield images.to(self.device), self._labels[chosen].to(self.device)
+            images, labels = self._images(chosen.numpy(), generator(self.seed, number, step)), self._labels[chosen]
+            if self.world > 1:
+                # An augmentation draws for the whole step at once: so a part has what it would have in one.
+                images, labels = (whole.tensor_split(self.world)[self.rank] for whole in (images, labels))
+            yield images.to(self.device), labels.to(self.device)
 
     def _images(self, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
         view = self.dataset.view

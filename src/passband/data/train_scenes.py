@@ -41,6 +41,8 @@ class TrainScenes:
             served, since batch norm cannot train on one.
         augment: What is done to each image and batch.
         seed: 0 or more.
+        rank: Which part of each step is served.
+        world: Into how many parts, as equal as can be, each step is cut; its images are what they are in one part.
 
     Raises:
         PassbandError: when there are fewer than two images to a step.
@@ -50,6 +52,8 @@ class TrainScenes:
     batch: int
     augment: SceneAugment
     seed: int = 0
+    rank: int = 0
+    world: int = 1
 
     def __post_init__(self) -> None:
         if self.batch < 2 or len(self.dataset) < 2:
@@ -63,10 +67,30 @@ class TrainScenes:
         whole, rest = divmod(len(self.dataset), self.batch)
         return whole + (rest > 1)
 
+    def share(self, rank: int, world: int) -> TrainScenes:
+        """Return one of ``world`` parts of every step."""
+        return replace(self, rank=rank, world=world)
+
+    def count(self, step: int) -> int:
+        """Return how many images a step has, in all parts."""
+        return min(self.batch, len(self.dataset) - step * self.batch)
+
+    def ids(self, epoch: int, step: int) -> tuple[str, ...]:
+        """Return what the images of a step are called, in all parts."""
+        return tuple(self.dataset.ids[place] for place in self._steps(epoch)[step].tolist())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of a result must know of what was served."""
+        return self.dataset.notes
+
+    def _steps(self, epoch: int) -> tuple[Tensor, ...]:
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, epoch))
+        return torch.split(order, self.batch)[: len(self)]
+
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Targets]]:
         """Yield the steps of an epoch from ``start`` on: images float32 [B, 3, H, W] in [0, 1], and their objects."""
-        order = torch.randperm(len(self.dataset), generator=generator(self.seed, number)).tolist()
-        steps = [order[step * self.batch : (step + 1) * self.batch] for step in range(start, len(self))]
+        steps = [step.tensor_split(self.world)[self.rank].tolist() for step in self._steps(number)[start:]]
         helpers = 0 if len(self.dataset) <= FEW else min(HELPERS, os.cpu_count() or 1)
         served: DataLoader[tuple[Tensor, Objects]] = DataLoader(
             _Augmented(self, number),

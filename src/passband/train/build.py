@@ -16,13 +16,15 @@ from passband.data import catalog
 from passband.data.augment import TrainBatches, augmentations
 from passband.data.dataset import ImageSet
 from passband.data.scenes import SceneSet
+from passband.data.stream import TrainStream
+from passband.data.stream_source import StreamSet
 from passband.data.train_scenes import TrainScenes
 from passband.data.views import VIEWS, part, shuffle_labels
 from passband.models.create import create
 from passband.models.detector import Detector
 from passband.models.wrap import Classifier
 from passband.tasks import TASKS
-from passband.train import detecting, quantized
+from passband.train import detecting, quantized, streaming
 from passband.train.optim import Parameters, apart, decayed
 from passband.weights.banks import draw_filters
 from passband.weights.learn import LearnReport, learn
@@ -30,10 +32,12 @@ from passband.weights.separate import separate
 from passband.weights.smooth import smooth
 
 
-def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet:
+def training_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSet | StreamSet:
     """Return all training images that a recipe's ``data`` names, before any part, view or shuffle."""
     if detecting.detects(recipe):
         return detecting.scenes(recipe, "train", data_dir)
+    if streaming.streams(recipe):
+        return streaming.photographs(recipe, data_dir)
     size = (recipe.data.size, recipe.data.size)
     dataset = catalog.load(recipe.data.name, "train", size=size, data_dir=data_dir)
     if dataset.labels is None and TASKS[recipe.task].gives == "images":
@@ -51,10 +55,20 @@ def test_set(recipe: Recipe, data_dir: Path | None = None) -> ImageSet | SceneSe
     return catalog.load(recipe.data.name, "test", size=(recipe.data.size, recipe.data.size), data_dir=data_dir)
 
 
-def batches(recipe: Recipe, dataset: ImageSet | SceneSet) -> TrainBatches | TrainScenes:
-    """Return what the training goes through: the part, the view, the shuffle, the augmentations."""
+def batches(
+    recipe: Recipe, dataset: ImageSet | SceneSet | StreamSet, *, skip_bad: bool = False
+) -> TrainBatches | TrainScenes | TrainStream:
+    """Return what the training goes through: the part, the view, the shuffle, the augmentations.
+
+    Args:
+        recipe: What names them.
+        dataset: What :func:`training_set` returned.
+        skip_bad: Of a stream: let other samples stand in for those that cannot be read.
+    """
     if isinstance(dataset, SceneSet):
         return detecting.batches(recipe, dataset)
+    if isinstance(dataset, StreamSet):
+        return streaming.batches(recipe, dataset, skip_bad)
     data = recipe.data
     if data.part is not None:
         dataset = part(dataset, data.part, seed=0)
@@ -67,7 +81,7 @@ def batches(recipe: Recipe, dataset: ImageSet | SceneSet) -> TrainBatches | Trai
     return TrainBatches(dataset, recipe.batch, augment, recipe.seed)
 
 
-def image_spec(recipe: Recipe, dataset: ImageSet | SceneSet) -> ImageSpec:
+def image_spec(recipe: Recipe, dataset: ImageSet | SceneSet | StreamSet) -> ImageSpec:
     """Return the input that the recipe's model takes; mean and std are the training images' own unless given."""
     if isinstance(dataset, SceneSet):
         return detecting.spec(recipe, dataset)
@@ -77,6 +91,8 @@ def image_spec(recipe: Recipe, dataset: ImageSet | SceneSet) -> ImageSpec:
     if recipe.normalize == "none":
         mean, std, source = None, None, "the recipe: none"
     elif recipe.normalize is None:
+        if isinstance(dataset, StreamSet):
+            raise streaming.needs_normalize(recipe)
         mean, std = channel_statistics(dataset)
         source = f"measured on the training images of {recipe.data.name.partition(':')[0]}"
     else:

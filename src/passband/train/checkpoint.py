@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from passband.core.errors import PassbandError
 from passband.core.store import write_atomic
@@ -82,8 +82,14 @@ class State:
         if self.ema is not None:
             self.ema.load_state_dict(weights["ema"])
 
-    def save(self, path: Path, digest: str) -> None:
-        """Write everything, with the random generators' states, to ``path`` in one rename."""
+    def save(self, path: Path, digest: str, others: Sequence[Tensor] = ()) -> None:
+        """Write everything, with the random generators' states, to ``path`` in one rename.
+
+        Args:
+            path: The checkpoint.
+            digest: The run's.
+            others: What :func:`random_state` gave in the other processes of the training, in their order.
+        """
         buffer = io.BytesIO()
         torch.save(
             {
@@ -94,13 +100,19 @@ class State:
                 "memory": self.memory,
                 "random": torch.get_rng_state(),
                 "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "random_others": list(others),
             },
             buffer,
         )
         write_atomic(path, buffer.getvalue())
 
-    def load(self, path: Path, digest: str) -> None:
+    def load(self, path: Path, digest: str, rank: int = 0) -> None:
         """Read everything back.
+
+        Args:
+            path: The checkpoint.
+            digest: The run's.
+            rank: This process's number; where it was saved with fewer, this one's random numbers are new ones.
 
         Raises:
             PassbandError: when the file is damaged or belongs to another recipe.
@@ -112,15 +124,32 @@ class State:
         self.optimizer.load_state_dict(saved["optimizer"])
         # Checkpoints from before there were schemes have no memory.
         self.memory.update(saved.get("memory", {}))
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
+        if rank == 0:
+            torch.set_rng_state(saved["random"])
+        if rank == 0 and saved["random_cuda"]:
             # Resumed where fewer devices are seen, the states of the others have nobody to go to.
             torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])
+        # Checkpoints from before there were several processes have no others.
+        if 0 < rank <= len(others := saved.get("random_others", [])):
+            _set_random_state(others[rank - 1])
         position = dict(saved["position"])
         if "correct" in position:
             # So checkpoints from before there was another task call it.
             position["score_sum"] = position.pop("correct")
         self.position = Position(**position)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Return the states of the generators of the CPU and, behind it, of a GPU that is the device, uint8 [N]."""
+    own = torch.get_rng_state()
+    return own if device.type != "cuda" else torch.cat([own, torch.cuda.get_rng_state(device)])
+
+
+def _set_random_state(state: Tensor) -> None:
+    length = len(torch.get_rng_state())
+    torch.set_rng_state(state[:length])
+    if len(state) > length and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state[length:])
 
 
 def read(path: Path) -> dict[str, Any]:

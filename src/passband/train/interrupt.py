@@ -14,17 +14,13 @@ class Interrupt:
 
     asked = False
 
-    def check(self) -> None:
-        """Raise KeyboardInterrupt when it was."""
-        if self.asked:
-            raise KeyboardInterrupt
-
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Hold back the first SIGINT or SIGTERM until ``check()``; a second one acts at once.
+    """Hold back the first SIGINT or SIGTERM, for whoever looks at what was ``asked``; a second one acts at once.
 
-    Signals reach only a program's main thread; elsewhere nothing is held back.
+    Signals reach only a program's main thread; elsewhere nothing is held back. One that the program ignores it goes on
+    to ignore.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -36,7 +32,8 @@ def deferred() -> Iterator[Interrupt]:
             raise KeyboardInterrupt
         interrupt.asked = True
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, remember) for number in heard}
     try:
         yield interrupt
     finally:

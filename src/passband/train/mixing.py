@@ -14,6 +14,7 @@ from torch.nn import functional
 from passband.attacks.search import Rows, searched
 from passband.attacks.walk import Walk, cross_entropy
 from passband.core.errors import PassbandError, unknown
+from passband.train.ranks import alone
 
 How = Literal["mixup", "cutout", "cutmix", "none"]
 On = Literal["adversarial", "clean"]
@@ -85,7 +86,7 @@ class Mixing:
             number: The step's; all that is drawn here depends on it alone.
         """
         if self.on == "adversarial":
-            mixture = self.mixed(attack(model, images, labels), labels, number)
+            mixture = self.mixed(attack(alone(model), images, labels), labels, number)
         else:
             mixture = self.mixed(images, labels, number)
             mixture = replace(mixture, images=self._attacked(attack, model, mixture))
@@ -123,9 +124,9 @@ class Mixing:
     def _attacked(self, attack: Any, model: nn.Module, mixture: Mixture) -> Images:
         """Attack mixed images, up the loss that they are learned by."""
         if self.how == "cutout":
-            found: Images = attack(model, mixture.images, mixture.labels)
+            found: Images = attack(alone(model), mixture.images, mixture.labels)
             return found
-        return searched(_Mixed.of(attack, mixture), model, mixture.images, mixture.labels)
+        return searched(_Mixed.of(attack, mixture), alone(model), mixture.images, mixture.labels)
 
 
 def _within(

@@ -20,6 +20,7 @@ from passband.core.recipe import Part
 from passband.core.registry import Registry
 from passband.tasks import CLASSIFICATION, Task
 from passband.train.mixing import How, Mixing, On, walk_of
+from passband.train.ranks import alone
 
 Step = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Model, images, targets and the step's number (a piece's, where batches are cut) to the loss and what the model gave.
@@ -35,12 +36,14 @@ class Scheme:
         attack: What it trains against; None for plain images.
         replays: How many steps in a row learn from the same batch.
         whole: Whether a step needs the batch whole, not cut into pieces.
+        couples: Whether an image's part in the loss depends on the others of its batch, or of its piece.
     """
 
     step: Step
     attack: Attack | None = None
     replays: int = 1
     whole: bool = False
+    couples: bool = False
 
 
 SCHEMES: Registry[Callable[..., Scheme]] = Registry("scheme")
@@ -67,7 +70,7 @@ def adversarial(attack: Any) -> Step:
     """
 
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        return plain(model, _seeded(attack, number)(model, images, targets), targets, number)
+        return plain(model, _seeded(attack, number)(alone(model), images, targets), targets, number)
 
     return step
 
@@ -95,7 +98,7 @@ def trades(attack: Attack | None, memory: dict[str, Any], *, beta: float = 6.0) 
     inner = TPGD() if attack is None else attack
 
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        points = _seeded(inner, number)(model, images, targets)
+        points = _seeded(inner, number)(alone(model), images, targets)
         natural, logits = plain(model, images, targets, number)
         clean, moved = (functional.log_softmax(answer, dim=1) for answer in (logits, model(points)))
         return natural + beta * functional.kl_div(moved, clean, reduction="batchmean", log_target=True), logits
@@ -124,7 +127,7 @@ def mixup(attack: Attack | None, memory: dict[str, Any], *, alpha: float = 0.5) 
     _check_mixture("mixup", attack, alpha=alpha)
     from torchvision.transforms import v2
 
-    return Scheme(_mixing(lambda classes: v2.MixUp(alpha=alpha, num_classes=classes)))
+    return Scheme(_mixing(lambda classes: v2.MixUp(alpha=alpha, num_classes=classes)), couples=True)
 
 
 @SCHEMES.register("mixup-or-cutmix")
@@ -156,7 +159,7 @@ def mixup_or_cutmix(
         chosen: nn.Module = v2.RandomChoice(ways)
         return chosen
 
-    return Scheme(_mixing(either))
+    return Scheme(_mixing(either), couples=True)
 
 
 def _check_mixture(name: str, attack: Attack | None, **alphas: float) -> None:
@@ -226,7 +229,7 @@ def mixed(
     def step(model: nn.Module, images: Tensor, targets: Tensor, number: int) -> tuple[Tensor, Tensor]:
         return mixing.learn(_seeded(inner, number), model, images, targets, number)
 
-    return Scheme(step, inner)
+    return Scheme(step, inner, couples=how != "none")
 
 
 @SCHEMES.register("free")
