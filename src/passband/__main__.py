@@ -2,4 +2,5 @@
 
 from passband.cli import main
 
-main()
+if __name__ == "__main__":  # a worker's process imports its parent's main module
+    main()

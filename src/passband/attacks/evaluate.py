@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 from passband.attacks.cascade import COUNTED, STANDS, Verdict, cascade, couples_batch
 from passband.attacks.doubts import Doubt, of_black_box, of_outputs, of_search
 from passband.attacks.packing import logits_of, working_size
+from passband.attacks.pieces import Pieces, identity_of
 from passband.attacks.registry import Attack, Searching, members_of, norm_of
-from passband.attacks.shards import Found, Shard, identity_of, keep, key_of, recall, shards
+from passband.attacks.shards import Found, Shard, shards
 from passband.attacks.threat import Norm, check_images, threat_of
 from passband.core.errors import PassbandError, unknown
 from passband.core.statistics import wilson
@@ -143,37 +146,25 @@ def robust_accuracy(
         raise PassbandError(f"working_batch is 1 or more; got {size}")
     asked = repr((members, radii, verdict, scale, size, precision, folding, compile))
     device = next((parameter.device for parameter in model.parameters()), None)
-    if resume is not None:
-        resume = make_folder(Path(resume))
+    folder = None if resume is None else make_folder(Path(resume))
     with frozen(model), exact():
-        form: Fast | None = None
-        judge, logits = model, torch.empty(0)
-        found: list[Found] = []
-        doubted: tuple[Doubt, ...] = ()
-        placed = False
-        identity = ""
-        for shard in shards(batches, device or torch.device("cpu")):
-            check_images(shard.images)
-            if form is None:
-                sample = shard.images[:size]
-                form = fast(model, sample[:16], folding=folding, precision=precision, compile=compile)
-                judge = form.given(model)
-                logits = _logits(judge, shard, size)
-                # Asked again in another order: what differs by more than rounding is random, what differs at all
-                # depends on an image's place in the working batch.
-                again = logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
-                identity = identity_of(model, asked, logits)
-                doubted, placed = of_outputs(logits[:size], again), not torch.equal(logits[:size], again)
-            key = key_of(identity, shard.fingerprint()) if resume else ""
-            part = recall(resume, key) if resume else None
-            if part is None:
-                logits = _logits(judge, shard, size) if found else logits
-                part = cascade(judge, form.module, shard, logits, plan, radii, verdict, size)
-                if resume:
-                    keep(resume, key, part)
-            found.append(part)
-    if form is None:
-        raise PassbandError("there is no image to attack; give at least one")
+        cut = shards(batches, device or torch.device("cpu"))
+        first = next(cut, None)
+        if first is None:
+            raise PassbandError("there is no image to attack; give at least one")
+        asking = _Asking.of(model, first, size, folding=folding, precision=precision, compile=compile)
+        pieces = Pieces() if folder is None else Pieces(folder, identity_of(model, asked, asking.first))
+        queue = chain([first], cut)
+        del first  # many images, and in the queue
+
+        def attacked(place: int, shard: Shard) -> Found:
+            logits = _logits(asking.judge, shard, size) if place else asking.first
+            return cascade(asking.judge, asking.form.module, shard, logits, plan, radii, verdict, size)
+
+        found = pieces.all(
+            (shard.fingerprint() if folder else place, partial(attacked, place, shard))
+            for place, shard in enumerate(map(_checked, queue))
+        )
     whole = Found.merged(found)
     return RobustAccuracy(
         attacks=tuple(str(member) for member in members),
@@ -182,10 +173,45 @@ def robust_accuracy(
         norm=norm,
         verdict=verdict,
         working_batch=size,
-        doubts=(*doubted, *_doubts(whole, members)),
-        batch_dependence=_dependence(model, members, placed),
-        how=dict(form.how),
+        doubts=(*asking.doubts, *_doubts(whole, members)),
+        batch_dependence=_dependence(model, members, asking.placed),
+        how=dict(asking.form.how),
     )
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Hold how a model is asked, and what shows when it is asked about the first images.
+
+    Attributes:
+        form: Its fast form.
+        judge: Gives the verdicts.
+        first: Answers to the first shard, untouched.
+        doubts: Signs that answers are random.
+        placed: Whether an answer depends, if only by rounding, on its place in a working batch.
+    """
+
+    form: Fast
+    judge: nn.Module
+    first: Tensor
+    doubts: tuple[Doubt, ...]
+    placed: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, shard: Shard, size: int, **speed: Any) -> _Asking:
+        sample = _checked(shard).images[:size]
+        form = fast(model, sample[:16], **speed)
+        judge = form.given(model)
+        logits = _logits(judge, shard, size)
+        # Asked again in another order: what differs by more than rounding is random, what differs at all
+        # depends on an image's place in the working batch.
+        again = logits_of(judge, sample.roll(1, 0), size).roll(-1, 0)
+        return cls(form, judge, logits, of_outputs(logits[:size], again), not torch.equal(logits[:size], again))
+
+
+def _checked(shard: Shard) -> Shard:
+    check_images(shard.images)
+    return shard
 
 
 def _check(members: Sequence[Attack], verdict: Verdict) -> None:

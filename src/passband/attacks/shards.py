@@ -1,23 +1,16 @@
-"""A data set in pieces that fit in memory, and what was found of each, kept so that a killed evaluation goes on."""
+"""A data set in pieces that fit in memory, and what was found of each."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from passband.core.environment import versions
 from passband.core.errors import PassbandError
-from passband.core.store import make_folder, write_atomic
-from passband.models.digest import digest
 
 COUNT = 1024
 """Images of a shard, at least: few enough to lose little, enough that hardly any working batch ends unfilled."""
@@ -93,49 +86,6 @@ def shards(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> It
             held, count = [], 0
     if held:
         yield _joined(held)
-
-
-def identity_of(model: nn.Module, asked: object, logits: Tensor) -> str:
-    """Name all that a verdict depends on, but the images: the model, what is asked of it, program, device.
-
-    What a model does beside its weights shows in its answers, here to a few images, rounded.
-    """
-    does = hashlib.sha256(logits.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes()).hexdigest()
-    return repr((digest(model), str(model), does, asked, versions(), logits.device.type, torch.get_num_threads()))
-
-
-def key_of(identity: str, what: str) -> str:
-    """Return the name under which something that was found is kept."""
-    return hashlib.sha256(f"{identity}{what}".encode()).hexdigest()[:32]
-
-
-def recall(folder: Path, key: str) -> Found | None:
-    """Return what was kept under a key, or None where nothing was.
-
-    Raises:
-        PassbandError: when the file is damaged.
-    """
-    path = folder / f"{key}.npz"
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found: dict[str, dict[str, Any]] = {"arrays": {}, "counts": {}}
-            for name in file.files:
-                kind, _, rest = name.partition(".")
-                found[kind][rest] = file[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise PassbandError(f"a kept part of the evaluation is damaged; remove {path} and start again") from None
-    return Found(**found)
-
-
-def keep(folder: Path, key: str, found: Found) -> None:
-    """Write what was found of a shard."""
-    data = io.BytesIO()
-    named: dict[str, Any] = {f"arrays.{name}": value for name, value in found.arrays.items()}
-    named |= {f"counts.{name}": value for name, value in found.counts.items()}
-    np.savez(data, **named)
-    write_atomic(make_folder(folder) / f"{key}.npz", data.getvalue())
 
 
 def _joined(held: Sequence[tuple[Tensor, Tensor]]) -> Shard:

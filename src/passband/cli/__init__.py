@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from types import FrameType
 
-from passband.core.errors import PassbandError
+from passband.core.errors import PassbandError, one_line
 
 INTERRUPTED = 130
 
@@ -14,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    _answer_sigterm()
     try:
         sys.exit(_run(arguments or ["--help"]))
     except PassbandError as error:
@@ -24,6 +29,22 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _stop("interrupted; the same command goes on from what was finished", INTERRUPTED)
+
+
+def _answer_sigterm() -> None:
+    """Let SIGTERM, which a batch system sends before it kills, end a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python gives signals to the main thread alone.
+    own = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            # A forked worker, which inherits this: whoever forked it ends it, without a word.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _run(arguments: list[str]) -> int:
@@ -43,6 +64,5 @@ def _run(arguments: list[str]) -> int:
 
 
 def _stop(text: str, code: int) -> None:
-    line = " ".join(text.split())
-    print(f"passband: {line}", file=sys.stderr)
+    print(f"passband: {one_line(text)}", file=sys.stderr)
     sys.exit(code)

@@ -46,7 +46,10 @@ def quickstart(
     device: Device = "auto",
 ) -> int:
     """Train three small networks on the built-in photographs, probe them, and write a report."""
-    return _reproduce("quickstart", "smoke", out or Path("passband-out/quickstart"), None, None, device)
+    from passband.cli import reproducing
+
+    folder = out or Path("passband-out/quickstart")
+    return reproducing.one("quickstart", reproducing.Wanted("smoke", device=device), folder, _command())
 
 
 @app.command(short_help="Show which frequencies a model runs on.")
@@ -66,6 +69,8 @@ def probe(
     batch: Annotated[int | None, typer.Option(min=1, help="Images per batch; no result depends on it.")] = None,
     precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share the images: a GPU each, or CPU's.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of each; 0 shares torch's choice.")] = 0,
     data_dir: DataDir = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave out images that can't be read, and say how many.")] = False,
     out: Out = None,
@@ -79,18 +84,21 @@ def probe(
 
     statistics = tuple[float, ...] | None
     planned = probing.plan(only, settings or [], seed, usual=probing.usual_of(model))
-    asked, batches = probing.prepared(
+    sharing = probing.sharing(
         model, data, weights=weights, pretrained=pretrained, size=size, device=torch_device(device),
         mean=parse_value(statistics, mean, owner="--mean"), std=parse_value(statistics, std, owner="--std"),
         truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch, skip_bad=skip_bad,
+        devices=devices, threads=threads,
     )  # fmt: skip
     folder = out or Path("passband-out") / probing.folder_name(model, data)
-    show.head(describe(asked, batches))
-    asking = probing.ask(
-        asked, batches, planned, folder=folder, command=_command(), precision=precision, usual=only is None
-    )
-    for results in asking:
-        show.results(results)
+    with sharing as (asked, batches, share):
+        show.head(describe(asked, batches))
+        asking = probing.ask(
+            asked, batches, planned, folder=folder, command=_command(), precision=precision, usual=only is None,
+            share=share,
+        )  # fmt: skip
+        for results in asking:
+            show.results(results)
     show.path("report", folder / "report.html")
     return 0
 
@@ -170,14 +178,17 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     settings: Settings = None,
     keep_epochs: Annotated[bool, typer.Option(help="Keep every epoch's weights, to follow the training.")] = False,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 is torch's choice.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a process; 0 is torch's choice.")] = 0,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, that share each batch.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; the command is given on each (docs/scaling.md).")] = 1,
     data_dir: DataDir = None,
+    skip_bad: Annotated[bool, typer.Option(help="Pass over photographs of a stream that can't be read.")] = False,
     runs: Annotated[Path | None, typer.Option(help="Folder of all runs; else $PASSBAND_RUNS, else ./runs.")] = None,
 ) -> int:
     """Train a recipe, go on with it where it was stopped, or find it done."""
     from passband.cli import show
-    from passband.core.compute import Compute
+    from passband.core.compute import Compute, speaks
     from passband.core.recipe import Recipe
 
     fields: dict[str, Any] = {
@@ -189,13 +200,16 @@ def train(
     }
     given = [f"{name}={value}" for name, value in fields.items() if value is not None]
     wanted = (Recipe() if recipe is None else Recipe.read(recipe)).with_settings([*given, *(settings or [])])
-    compute = Compute(device=device, threads=threads, keep_epochs=keep_epochs)
+    compute = Compute(
+        device=device, threads=threads, keep_epochs=keep_epochs, devices=devices, nodes=nodes, skip_bad=skip_bad
+    )  # fmt: skip
 
     from passband.train.run import train as train_recipe
 
     run = train_recipe(wanted, compute=compute, runs=runs, data_dir=data_dir)
-    show.head(dict(run.metrics.items()))
-    show.path("run", run.folder)
+    if speaks():
+        show.head(dict(run.metrics.items()))
+        show.path("run", run.folder)
     return 0
 
 
@@ -234,11 +248,19 @@ def reproduce(
     ] = False,
     scale: Annotated[str, typer.Option(help="smoke, small or full.")] = "smoke",
     data: Annotated[str | None, typer.Option(help="A set in place of the one that the experiment names.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="local:N, ray, ray:ADDRESS, slurm or slurm:partition=gpu,...; else one case after another."),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads, shared by local:N's workers; of each case on ray and slurm.")
+    ] = 0,
     device: Device = "auto",
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the answer; with --all, of all answers.")] = None,
 ) -> int:
     """Measure a table or figure of a paper again and judge its claims."""
+    from passband.cli import reproducing
     from passband.core.errors import PassbandError
     from passband.core.store import file_name
 
@@ -246,53 +268,12 @@ def reproduce(
         came = "both" if all_ else "neither"
         raise PassbandError(f"reproduce takes one experiment, such as spatial-mixing/width, or --all; got {came}")
     endings = [scale, *([data] if data else [])]
+    wanted = reproducing.Wanted(scale, data, data_dir, device, on, threads)
     if name is not None:
         folder = out or Path("passband-out") / file_name(name, *endings)
-        return _reproduce(name, scale, folder, data, data_dir, device)
-
-    from passband.cli import show
-    from passband.experiments.catalog import of_papers
-
-    codes = []
-    for one in of_papers():
-        show.line(f"\n{one}")
-        folder = (out or Path("passband-out")) / file_name(one, *endings)
-        codes.append(_reproduce(one, scale, folder, data, data_dir, device))
-    show.line(f"\n{len(codes)} experiments; in {sum(codes)} of them a claim fails")
-    return max(codes)
-
-
-def _reproduce(name: str, scale: str, out: Path, data: str | None, data_dir: Path | None, device: str) -> int:
-    from passband.cli import show
-    from passband.core.compute import Compute
-    from passband.core.errors import unknown
-    from passband.core.results import Table
-    from passband.core.scale import Scale
-    from passband.core.store import make_folder
-    from passband.reports import page
-
-    if scale not in list(Scale):
-        raise unknown("scale", scale, list(Scale))
-
-    from passband.experiments.catalog import find
-    from passband.experiments.reproduce import reproduce as measure
-    from passband.sweeps.lab import Lab
-
-    experiment = find(name)
-    at = Scale(scale)
-    lab = Lab(
-        at, _command(name, out), data_dir=data_dir, compute=Compute(device=device), limit=experiment.limit.get(at)
-    )
-    make_folder(out)
-    answer = measure(name, experiment, lab, data=data)
-    answer.save(out)
-    where = page.write(out)
-    for result in answer.results:
-        if isinstance(result, Table) and result.name == "table":
-            show.table(result)
-    show.claims(answer.claims)
-    show.path("report", where)
-    return 1 if any(claim.verdict == "fails" for claim in answer.claims) else 0
+        return reproducing.one(name, wanted, folder, _command())
+    folders = out or Path("passband-out")
+    return reproducing.every(wanted, lambda one: folders / file_name(one, *endings), _command)
 
 
 @app.command(short_help="Make an answer's page again.")
@@ -330,15 +311,28 @@ def _experiments() -> list[tuple[str, str]]:
 
 @app.command(short_help="Make a data set derived from another.")
 def data(
-    name: Annotated[str, typer.Argument(help="The set to make: cifar10-jpeg.")],
+    name: Annotated[str, typer.Argument(help="What to make: cifar10-jpeg, or shards of class folders.")],
+    folder: Annotated[Path | None, typer.Argument(help="Of shards: class folders in train/, test/ or val/.")] = None,
+    to: Annotated[Path | None, typer.Argument(help="Of shards: the folder to write.")] = None,
+    size_mb: Annotated[float, typer.Option(help="Of shards: megabytes of each.")] = 32,
+    per_shard: Annotated[int | None, typer.Option(help="Of shards: images in each, in place of megabytes.")] = None,
     data_dir: DataDir = None,
 ) -> int:
     """Make a data set that is derived from another one."""
     from passband.cli import show
-    from passband.core.errors import unknown
+    from passband.core.errors import PassbandError, unknown
 
-    if name != "cifar10-jpeg":
-        raise unknown("derived data set", name, ["cifar10-jpeg"])
+    if name not in ("cifar10-jpeg", "shards"):
+        raise unknown("derived data set", name, ["cifar10-jpeg", "shards"])
+    if name == "shards":
+        if folder is None or to is None:
+            raise PassbandError("shards are packed by `passband data shards FOLDER TO`; give both folders")
+        from passband.data.shard_pack import pack
+
+        show.path(name, pack(folder, to, size_mb=size_mb, per_shard=per_shard))
+        return 0
+    if folder is not None:
+        raise PassbandError(f"cifar10-jpeg takes no folder, and {folder} was given; name its place with --data-dir")
     from passband.data.cifar10_jpeg import make
 
     show.path(name, make(data_dir))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from passband.core.claims import Judged
+from passband.core.errors import printable
 from passband.core.results import Cell, Curve, Gallery, Map, Result, Scalar, Series, Table
 from passband.reports.text import interval, quantity
 
@@ -159,5 +160,5 @@ def _point(series: Series, index: int, unit: str) -> str:
 
 
 def _plain(text: Any) -> str:
-    """Keep the user's brackets from being read as markup."""
-    return str(text).replace("[", "\\[")
+    """Keep the user's brackets from being read as markup, and control characters from the terminal."""
+    return printable(str(text)).replace("[", "\\[")

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from passband.core.band import Band
-from passband.core.errors import PassbandError, unknown
+from passband.core.errors import PassbandError, shortened, unknown
 
 GIVEN = ("resume", "precision")
 """Arguments that whoever runs a probe gives it: where to keep what is finished until all is, and in which precision
@@ -60,7 +60,7 @@ def parse_value(annotation: Any, value: Any, *, owner: str) -> Any:
         return TypeAdapter(annotation).validate_python(_read(annotation, value))
     except (ValidationError, ZeroDivisionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise PassbandError(f"{owner} cannot be {value!r}: {reason}") from None
+        raise PassbandError(f"{owner} cannot be {shortened(value)}: {reason}") from None
 
 
 def fraction(text: Any) -> Any:

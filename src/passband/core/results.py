@@ -50,6 +50,13 @@ class Picture(_Frozen):
     caption: str = ""
     data: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _pixels(self) -> Picture:
+        shape = self.image.shape
+        if self.image.dtype != np.uint8 or not (len(shape) == 2 or shape[2:] == (3,)) or not self.image.size:
+            raise ValueError(f"a picture is uint8 [H, W, 3] or [H, W]; got {self.image.dtype} {list(shape)}")
+        return self
+
 
 class _Result(_Frozen):
     """Hold what every result says of itself.
@@ -108,6 +115,13 @@ class Map(_Result):
     values: np.ndarray
     unit: str = ""
 
+    @model_validator(mode="after")
+    def _plane(self) -> Map:
+        values = self.values
+        if values.dtype.kind not in "fiub" or values.ndim != 2 or not values.size:
+            raise ValueError(f"a map holds numbers [y, x]; got {values.dtype} {list(values.shape)}")
+        return self
+
 
 class Table(_Result):
     """Hold rows of cells under named columns."""
@@ -136,6 +150,16 @@ class Gallery(_Result):
     pictures: tuple[Picture, ...]
     view: Literal["plain", "bands"] = "plain"
     data: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _bands(self) -> Gallery:
+        lists = [self.data.get("radii", ())] if self.view == "bands" else []
+        lists += [one.data.get(side) or () for one in self.pictures for side in ("low", "high")] if lists else []
+        if not all(isinstance(one, list | tuple) for one in lists):
+            raise ValueError("a gallery of bands has lists of radii, and of what was said of each low and high copy")
+        if lists and not all(isinstance(radius, int | float) for radius in lists[0]):
+            raise ValueError("the radii of a gallery of bands are numbers")
+        return self
 
 
 Result = Scalar | Curve | Map | Table | Gallery

@@ -14,6 +14,8 @@ from pathlib import Path
 from passband.core.errors import PassbandError
 
 DONE = "DONE"
+PART = ".part"
+"""Ends the name of a file that is not whole yet."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -23,7 +25,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         PassbandError: when the disk is full or the folder cannot be written; no part of ``path`` is changed then.
     """
     with explain_disk(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -52,6 +54,15 @@ def explain_disk(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PassbandError(
                 f"the disk is full: {path} could not be written; free some space and give the same command again"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise PassbandError(
+                f"{path} may not grow so large: a limit on file sizes holds (ulimit -f); lift it and give the same "
+                "command again"
+            ) from error
+        if error.errno == errno.ENOENT and not path.parent.exists():
+            raise PassbandError(
+                f"{path} could not be written: its folder is gone; give the same command again"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise PassbandError(f"{path.parent} cannot be written; choose another folder") from error
@@ -99,6 +110,9 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
             raise PassbandError(
                 f"another process works in {folder}; wait for it, then give the same command again"
             ) from None
+        for left in (*folder.glob(f".*{PART}"), *folder.glob(f"*/.*{PART}")):
+            # Only this process writes here now: whoever began it is dead.
+            left.unlink(missing_ok=True)
         yield
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from passband.core.errors import MissingData, PassbandError, unknown
 from passband.core.spec import ImageSpec
 from passband.core.store import data_folder
-from passband.data import restricted_imagenet
+from passband.data import restricted_imagenet, shard_images, stream_source
 from passband.data.dataset import ImageSet, derive, fingerprint, permutation
-from passband.data.decode import Decoded, Kind, decoded, read_file
+from passband.data.decode import Kind, decoded, read_file
 from passband.data.fitting import Fitting, pad
 from passband.data.folders import Listing, list_classes, list_flat
 from passband.data.photos import photos
 from passband.data.readers import READERS, read
+from passband.data.stream_source import StreamSet
 
 Split = Literal["train", "test"]
 Chosen = tuple[int | None, int]
@@ -53,7 +54,8 @@ def load(
     Args:
         name: ``photos``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``cifar10-jpeg``, ``imagenet``,
             ``restricted-imagenet`` (nine classes that its own are merged into), ``folder:PATH`` with class folders in
-            ``train/`` and in ``test/`` or ``val/``, or ``images:PATH``, a flat folder.
+            ``train/`` and in ``test/`` or ``val/``, ``images:PATH``, a flat folder, or ``shards:PLACE``, WebDataset
+            shards in a folder or under a URL.
         split: ``"train"`` or ``"test"``; a flat folder is the same in both.
         size: Height and width to come to: smaller images are zero-padded evenly, larger ones go through
             timm's evaluation transform.
@@ -70,10 +72,12 @@ def load(
         raise unknown("split", split, ("train", "test"))
     fitting, chosen = Fitting.of(size, spec), (limit, seed)
     kind, colon, path = name.partition(":")
-    if colon and kind == "folder":
-        return _files(name, list_classes(Path(path).expanduser(), split), fitting, chosen, skip_bad, kind)
-    if colon and kind == "images":
-        return _files(name, list_flat(Path(path).expanduser()), fitting, chosen, skip_bad, kind)
+    if colon and kind in ("folder", "images"):
+        folder = Path(path).expanduser()
+        listing = list_classes(folder, split) if kind == "folder" else list_flat(folder)
+        return _files(name, listing, fitting, chosen, skip_bad, kind)
+    if colon and kind == "shards":
+        return _shards(name, path, split, fitting, chosen, skip_bad)
     root = data_folder() if data_dir is None else Path(data_dir).expanduser()
     if name == "cifar10-jpeg":
         return _files(name, _cifar10_jpeg(root, split), fitting, chosen, skip_bad, name, (JPEG_NOTE,))
@@ -88,8 +92,32 @@ def load(
         return _fit(_array_set(name, split, root), fitting, chosen)
     if is_scenes(name):
         raise PassbandError(f"{name} holds boxes, for a detector such as rtdetr:BACKBONE or a recipe of task=detection")
-    forms = [*READERS, "photos", "cifar10-jpeg", "imagenet", restricted_imagenet.NAME, "folder:PATH", "images:PATH"]
+    forms = ["folder:PATH", "images:PATH", "shards:PLACE"]
+    forms += [*READERS, "photos", "cifar10-jpeg", "imagenet", restricted_imagenet.NAME]
     raise unknown("data set", name, forms, hint="a folder of yours is folder:PATH or images:PATH")
+
+
+def stream(name: str, *, size: tuple[int, int], data_dir: Path | None = None) -> StreamSet:
+    """Return a training split whose photographs are read anew in each epoch.
+
+    Args:
+        name: ``shards:PLACE``, ``folder:PATH`` or ``imagenet``.
+        size: Height and width to come to, as in :func:`load`.
+        data_dir: As in :func:`load`.
+
+    Raises:
+        PassbandError: for another name, data that is not there or cannot be read.
+    """
+    kind, _, path = name.partition(":")
+    fitting = Fitting.of(size, None)
+    if kind == "shards" and path:
+        return stream_source.shards(name, path, "train", fitting)
+    if kind == "folder" and path:
+        return stream_source.folder(name, Path(path).expanduser(), "train", fitting)
+    if name == "imagenet":
+        root = data_folder() if data_dir is None else Path(data_dir).expanduser()
+        return stream_source.folder(name, _imagenet_folder(root), "train", fitting)
+    raise PassbandError(f"data.stream reads shards:PLACE, folder:PATH or imagenet; leave it out for {name}")
 
 
 def is_scenes(name: str) -> bool:
@@ -113,6 +141,7 @@ def names(data_dir: Path | None = None) -> tuple[tuple[str, str, str], ...]:
         ),
         ("folder:PATH", "your class folders in PATH/train and PATH/test or PATH/val", "PATH"),
         ("images:PATH", "your flat folder of images without labels", "PATH"),
+        ("shards:PLACE", "WebDataset shards in a folder or under a URL; `passband data shards` packs them", "PLACE"),
     )
 
 
@@ -135,9 +164,13 @@ def _cifar10_jpeg(root: Path, split: Split) -> Listing:
 
 
 def _imagenet(root: Path, split: Split) -> Listing:
+    return list_classes(_imagenet_folder(root), split)
+
+
+def _imagenet_folder(root: Path) -> Path:
     if not (root / "imagenet").is_dir():
         raise MissingData("imagenet", f"imagenet is not in {root}: {restricted_imagenet.PLACE}")
-    return list_classes(root / "imagenet", split)
+    return root / "imagenet"
 
 
 def _fit(whole: ImageSet, fitting: Fitting, chosen: Chosen) -> ImageSet:
@@ -181,7 +214,7 @@ def _files(
         labels=np.array(listing.labels, dtype=np.int64)[kept] if listing.labels else None,
         class_names=listing.class_names,
         fingerprint=mark,
-        notes=notes + _notes(name, ready, len(paths)),
+        notes=notes + _notes(name, ready.kinds, ready.bad, len(paths)),
         ids=tuple(listing.files[i] for i in kept),
     )
 
@@ -199,8 +232,13 @@ def _fingerprint(kind: str, listing: Listing, fitting: Fitting) -> str:
     return digest.hexdigest()
 
 
-def _notes(name: str, ready: Decoded, asked: int) -> tuple[str, ...]:
-    said = [f"{name}: {count} of {asked} images {_KINDS[kind]}" for kind, count in sorted(ready.kinds.items())]
-    if ready.bad:
-        said.append(f"{name}: {len(ready.bad)} of {asked} images were left out; the first: {ready.bad[0]}")
+def _shards(name: str, place: str, split: Split, fitting: Fitting, chosen: Chosen, skip_bad: bool) -> ImageSet:
+    found = shard_images.load(name, place, split, fitting, *chosen, skip_bad)
+    return replace(found.images, notes=_notes(name, found.kinds, found.bad, found.asked))
+
+
+def _notes(name: str, kinds: dict[Kind, int], bad: tuple[str, ...], asked: int) -> tuple[str, ...]:
+    said = [f"{name}: {count} of {asked} images {_KINDS[kind]}" for kind, count in sorted(kinds.items())]
+    if bad:
+        said.append(f"{name}: {len(bad)} of {asked} images were left out; the first: {bad[0]}")
     return tuple(said)

@@ -172,7 +172,9 @@ def _there(images: Path, listed: list[_Listed]) -> tuple[dict[int | str, tuple[P
             wrong.append(f"image id {number} ({name}) is listed twice")
         elif name in names:
             wrong.append(f"image {name} is listed twice, once with id {number}")
-        elif Path(name).is_absolute() or not (images / name).is_file():
+        elif Path(name).is_absolute() or ".." in Path(name).parts:
+            wrong.append(f"image {name} lies outside {images}")
+        elif not _is_file(images / name):
             wrong.append(f"image {images / name} is not there")
         else:
             found[number] = images / name, size
@@ -180,12 +182,19 @@ def _there(images: Path, listed: list[_Listed]) -> tuple[dict[int | str, tuple[P
     return found, wrong
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # a name that no disk takes
+
+
 @dataclass(frozen=True)
 class _Annotated:
     """Hold one entry of the file as it stands there."""
 
-    name: Any
-    image: Any
+    name: int | str
+    image: int | str
     category: int
     left: float
     top: float
@@ -205,7 +214,7 @@ class _Annotated:
         if own is not None and not (math.isfinite(own) and own >= 0):
             raise ValueError(f"an area is {own}")
         return cls(
-            one.get("id", "without id"),
+            _id(one.get("id", "without id")),
             _id(one["image_id"]),
             int(one["category_id"]),
             left,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -29,6 +32,12 @@ Read = Callable[[int], tuple[np.ndarray, Kind]]
 """From a position to pixels, uint8 [H, W, 3], and what was done to them."""
 DEEP = ("I", "F")
 """Modes of more than 8 bits, which PIL would clip to white."""
+
+
+LARGEST = 2**28 // 3
+"""Pixels of an image, at most: a quarter of a GiB of RGB, where PIL begins to warn; it refuses twice as many itself."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""What image files may hold, whatever they are called: PIL knows more, and hands one of them to another program."""
 
 
 class BadImage(PassbandError):
@@ -77,7 +86,7 @@ def decoded(
     folder = cache_folder() / "decoded" / hashlib.sha256(key.encode()).hexdigest()[:32]
     pixels, meta = folder / "pixels.uint8", folder / "images.json"
     with _alone(folder):
-        if not _whole(pixels, meta):
+        if not _whole(pixels, meta, len(names)):
             facts = _write(pixels, names, read, skip_bad, what)
             write_atomic(meta, json.dumps(facts).encode())
         facts = json.loads(meta.read_text())
@@ -89,11 +98,17 @@ def decoded(
     return Decoded(images, kept, tuple(bad.values()), facts["kinds"])
 
 
-def _whole(pixels: Path, meta: Path) -> bool:
-    """Tell whether both files are there and fit: a machine that lost power may have cut the larger one."""
+def _whole(pixels: Path, meta: Path, count: int) -> bool:
+    """Tell whether both files are there and fit ``count`` images: a loss of power may have cut the larger one."""
     if not (meta.is_file() and pixels.is_file()):
         return False
-    return pixels.stat().st_size == int(np.prod(json.loads(meta.read_text())["shape"]))
+    try:
+        facts = json.loads(meta.read_bytes())
+        shape, bad = facts["shape"], {int(index): str(message) for index, message in facts["bad"].items()}
+        whole = len(shape) == 4 and shape[0] + len(bad) == count and isinstance(facts["kinds"], dict)
+        return bool(whole and pixels.stat().st_size == math.prod(shape))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False  # a damaged cache is made again
 
 
 def _write(path: Path, names: Sequence[str], read: Read, skip_bad: bool, what: str) -> dict[str, object]:
@@ -167,20 +182,50 @@ def read_file(path: Path, cure: str = "leave it out with --skip-bad") -> tuple[n
         BadImage: naming the file.
     """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") as file:
+            image, kind = _read(file, str(path), cure)
+            return np.asarray(image), kind
+    except FileNotFoundError:
+        raise BadImage(f"{path} is missing; restore it, or {cure}") from None
+    except OSError as error:
+        raise BadImage(f"{path} cannot be read ({error.strerror or error}); mend it, or {cure}") from None
+
+
+def read_bytes(data: bytes, name: str, cure: str = "leave it out") -> tuple[Image.Image, Kind]:
+    """Return the RGB image of an image file's bytes, as :func:`read_file` does its pixels.
+
+    Args:
+        data: What the file holds.
+        name: What the image is called, for the error.
+        cure: What else to do about one that cannot be read, for the error.
+
+    Raises:
+        BadImage: naming the image.
+    """
+    return _read(io.BytesIO(data), name, cure)
+
+
+def _read(file: IO[bytes], name: str, cure: str) -> tuple[Image.Image, Kind]:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > LARGEST:
+                raise Image.DecompressionBombError(f"{image.width}×{image.height} pixels, more than {LARGEST:,}")
             if image.mode.partition(";")[0] in DEEP:
-                raise BadImage(f"{path} has {image.mode} pixels of more than 8 bits; convert it to 8 bits")
+                raise BadImage(f"{name} has {image.mode} pixels of more than 8 bits; convert it to 8 bits")
             kind = "gray" if image.mode in ("1", "L", "LA", "La") else ""
             if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
                 kind = "transparent"
-            return np.asarray(image.convert("RGB")), kind
-    except FileNotFoundError:
-        raise BadImage(f"{path} is missing; restore it, or {cure}") from None
+            if image.mode != "RGB":
+                return image.convert("RGB"), kind
+            image.load()
+            return image, kind
     except Image.DecompressionBombError as error:
-        raise BadImage(f"{path} is too large to be an image ({error}); {cure}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # PIL names what is wrong in any of these; some of its messages repeat an object's address.
+        raise BadImage(f"{name} is too large to be an image ({error}); {cure}") from None
+    except BadImage:
+        raise
+    except Exception as error:  # a damaged file fails in as many ways as its decoder has lines
+        # Some of PIL's messages repeat an object's address.
         reason = str(error).partition(" <")[0].splitlines()
         raise BadImage(
-            f"{path} cannot be read as an image ({reason[0] if reason else type(error).__name__}); mend it, or {cure}"
+            f"{name} cannot be read as an image ({reason[0] if reason else type(error).__name__}); mend it, or {cure}"
         ) from None

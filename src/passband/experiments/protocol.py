@@ -59,6 +59,7 @@ class Experiment:
             the paper names no set; empty where it draws them without saying them.
         limit: Test images per probe at each scale; None takes all.
         figures: All rows to the paper's figure, its cases side by side (``experiments/curves.py``); None draws none.
+        timed: Whether it takes times: its cases then run one after another in one process, whatever was asked for.
     """
 
     title: str
@@ -70,3 +71,4 @@ class Experiment:
     reported: dict[str, dict[str, float]] = field(default_factory=dict)
     limit: dict[Scale, int | None] = field(default_factory=dict)
     figures: Callable[[Rows], tuple[Result, ...]] | None = None
+    timed: bool = False

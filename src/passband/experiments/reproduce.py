@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
+
+import torch
 
 from passband.core.answer import Answer
 from passband.core.claims import Judged, Rows, judge
 from passband.core.environment import versions
-from passband.core.errors import MissingData
-from passband.core.progress import track
+from passband.core.errors import MissingData, PassbandError
 from passband.core.results import Cell, Column, Result, Table
+from passband.core.store import data_folder, make_folder, runs_folder
 from passband.experiments.bootstrap import redrawn
+from passband.experiments.catalog import find
 from passband.experiments.protocol import Case, Experiment, Measured
+from passband.sweeps.executors import Executor, InProcess
 from passband.sweeps.lab import Lab
 from passband.train.device import hardware_class
 
+_Outcome = tuple[Measured | str, str]
+"""What a case gave, or why it gave nothing, and the hardware that it ran on."""
 
-def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None = None) -> Answer:
+
+def reproduce(
+    name: str, experiment: Experiment, lab: Lab, *, data: str | None = None, executor: Executor | None = None
+) -> Answer:
     """Run every case of an experiment and judge its claims.
 
     A case whose data is not on this machine becomes a row that says so. Trainings and probe answers are kept, so
@@ -29,12 +40,18 @@ def reproduce(name: str, experiment: Experiment, lab: Lab, *, data: str | None =
         experiment: The experiment.
         lab: Where trainings and answers lie, and at which scale.
         data: A set that stands in place of the one that the cases name.
+        executor: Where the cases run; None for this process. An experiment that takes times runs here in any case.
+            Elsewhere the experiment is found by its name, and cases that share a training wait for each other.
+
+    Raises:
+        PassbandError: for whatever the user can mend.
     """
     cases = _with_data(experiment.cases(lab.scale), data)
-    measured = [_measure(experiment, case, lab) for case in track(cases, f"reproduce {name}, {lab.scale}")]
+    outcomes = _outcomes(name, experiment, lab, cases, executor)
+    measured = [found for found, _ in outcomes]
     rows = [_row(case, found) for case, found in zip(cases, measured, strict=True)]
     claims = _judge(experiment, cases, measured, rows, lab)
-    hardware = hardware_class(lab.device)
+    hardware = " and ".join(dict.fromkeys(place for _, place in outcomes))
     how = {"command": lab.command, "versions": versions(), "hardware": hardware}
     table = _table(name, experiment, rows, how)
     results: list[Result] = [table, *_figures(name, experiment, rows, how)]
@@ -57,11 +74,41 @@ def _with_data(cases: list[Case], data: str | None) -> list[Case]:
     return [case for index, case in enumerate(replaced) if case not in replaced[:index]]
 
 
-def _measure(experiment: Experiment, case: Case, lab: Lab) -> Measured | str:
+def _outcomes(
+    name: str, experiment: Experiment, lab: Lab, cases: list[Case], executor: Executor | None
+) -> list[_Outcome]:
+    title = f"reproduce {name}, {lab.scale}"
+    if executor is None or experiment.timed or isinstance(executor, InProcess):
+        here = partial(_measure, experiment, lab)
+        return InProcess().map(here, cases, describe=_label, title=title)
+    elsewhere = replace(
+        lab,
+        # A worker on another machine has another working folder and another environment.
+        runs=make_folder((lab.runs or runs_folder()).absolute()),
+        data_dir=(lab.data_dir or data_folder()).absolute(),
+        compute=replace(lab.compute, threads=executor.threads, wait=True),
+    )
+    return executor.map(partial(_measure_named, name, elsewhere), cases, describe=_label, title=title)
+
+
+def _measure(experiment: Experiment, lab: Lab, case: Case) -> _Outcome:
+    if lab.compute.threads:
+        torch.set_num_threads(lab.compute.threads)
     try:
-        return experiment.measure(case, lab)
+        found: Measured | str = experiment.measure(case, lab)
     except MissingData as missing:
-        return f"not measured: needs {missing.name}"
+        found = f"not measured: needs {missing.name}"
+    return found, hardware_class(lab.device)
+
+
+def _measure_named(name: str, lab: Lab, case: Case) -> _Outcome:
+    """Measure a case in a worker, perhaps on another machine."""
+    if lab.runs is None or not lab.runs.is_dir():
+        raise PassbandError(
+            f"the folder of runs, {lab.runs}, is not there on {socket.gethostname()}: PASSBAND_RUNS and PASSBAND_DATA "
+            "name folders that all machines share, under one path"
+        )
+    return _measure(find(name), lab, case)
 
 
 def _row(case: Case, found: Measured | str) -> dict[str, Cell]:

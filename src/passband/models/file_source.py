@@ -1,4 +1,9 @@
-"""Networks from the user's own Python files."""
+"""Networks from the user's own Python files: the one place where code that comes with a model is run.
+
+Weights, checkpoints, answers, recipes and data sets are read as data; a pickle with code in it is refused, and models
+of the hub come as timm's or transformers' own classes, never with ``trust_remote_code``. A file named here is run as
+Python is, with all that the user may do: give only files that you trust.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ PATTERN = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 
 def from_file(name: str, classes: int | None, channels: int, size: Size | None, arguments: Arguments) -> Origin:
-    """Make a network with a factory of the user's: ``path/to/file.py:factory``.
+    """Make a network with a factory of the user's, ``path/to/file.py:factory``: the file is run.
 
     ``num_classes`` and ``in_chans`` are passed where the factory names them. What its images are is read from
     the module's ``spec``, ``pretrained_cfg`` or ``default_cfg``, or ``mean`` and ``std``.

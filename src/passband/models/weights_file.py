@@ -7,14 +7,16 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from passband.core.errors import PassbandError
+from passband.core.plain import read_json
 from passband.core.store import write_atomic
 from passband.models import spartan_checkpoint
 from passband.models.detector import Detector
@@ -78,18 +80,19 @@ def _read_safetensors(path: Path) -> WeightsFile:
         tensors = safetensors.torch.load_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except SafetensorError as error:
+    except Exception as error:  # as of a checkpoint, below
         raise _damaged(path, error) from error
-    mean, std, names = (_list(metadata.get(key, "null"), path) for key in ("mean", "std", "class_names"))
+    mean, std = (_list(metadata.get(key, "null"), path, float | int) for key in ("mean", "std"))
+    names = _list(metadata.get("class_names", "null"), path, str)
     return WeightsFile(path, tensors, tuple(mean) if mean else None, tuple(std) if std else None, tuple(names or ()))
 
 
-def _list(text: str, path: Path) -> list[Any] | None:
+def _list(text: str, path: Path, kind: type | UnionType) -> list[Any] | None:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = read_json(text)
+    except ValueError:
         value = text
-    if not (value is None or isinstance(value, list)):
+    if not (value is None or (isinstance(value, list) and all(isinstance(item, kind) for item in value))):
         raise PassbandError(f"{path}: its metadata holds {text[:40]!r} where a JSON list was needed; save it again")
     return value
 
@@ -190,5 +193,15 @@ def save_weights(model: Classifier | Detector, path: Path) -> Path:
     metadata["mean"] = json.dumps(spec.mean or (0.0,) * spec.channels)
     metadata["std"] = json.dumps(spec.std or (1.0,) * spec.channels)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.inner.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(tensors, metadata))
+    write_atomic(path, _ordered(safetensors.torch.save(tensors, metadata)))
     return path
+
+
+def _ordered(data: bytes) -> bytes:
+    """Put a file's metadata in order: the library writes them in one that changes from process to process."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from passband.frequency.centroid import centroid
 from passband.models.state import exact, untouched
 from passband.models.watch import watched
 from passband.probes.activations import first_activation
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.means import mean_of
 from passband.probes.registry import PROBES
 
@@ -27,6 +30,7 @@ def activation_spectrum(
     *,
     layers: tuple[str, ...] | None = None,
     count: int = 512,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure the mean frequency of a layer's activations, weighted by power, image by image.
 
@@ -39,6 +43,7 @@ def activation_spectrum(
             call where a layer is called twice; None is the activation function that is called first after the first
             convolution larger than 1×1.
         count: At most so many images, the first of one fixed permutation.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``activation_spectrum.centroid``: Curve over layers, cycles per pixel of the layer's own map, the mean over
@@ -57,10 +62,15 @@ def activation_spectrum(
     names = layers or (first_activation(model, few),)
     with untouched(model), torch.no_grad(), exact():
         _centroids(model, few, names)  # a layer that cannot be measured is refused before any work
-        found = [_centroids(model, images, names) for images, _ in asked]
-    values = torch.cat(found, 1).cpu().numpy()
+        pieces = Pieces.of(resume, model, few, ("activation-spectrum", names))
+        found = by_part(pieces, "centroid", asked, partial(_of_part, model, names), "activation spectrum", asked.size)
+    values = joined(found, axis=1)["centroid"]
     how: dict[str, Any] = {"probe": "activation-spectrum", "layers": list(names), "images": len(order)}
     return (_curve(names, values, order, how),)
+
+
+def _of_part(model: nn.Module, names: tuple[str, ...], part: Part) -> Arrays:
+    return {"centroid": torch.cat([_centroids(model, images, names) for images, _ in part.batches], 1).cpu().numpy()}
 
 
 def _centroids(model: nn.Module, images: Tensor, names: tuple[str, ...]) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation as torch_activations
 
 from passband.attacks.packing import chunks, working_size
+from passband.attacks.registry import Attack
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.results import Axis, Curve, Result, Series
 from passband.data.dataset import Batches, permutation
@@ -23,6 +25,7 @@ from passband.models.layers import SeparableConv2d
 from passband.models.state import batch_statistics, exact, untouched, uses_batch_statistics
 from passband.models.watch import watched
 from passband.probes.attacked import attack_named, attacked, check_attackable
+from passband.probes.kept import Arrays, Part, Pieces, joined, kept
 from passband.probes.means import mean_of
 from passband.probes.registry import PROBES
 from passband.weights.first import is_spatial, no_convolution
@@ -53,6 +56,7 @@ def activations(
     seed: int = 0,
     count: int = 512,
     batch: int = 512,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure the ratio of a layer's low- to its high-frequency information, R = ‖LFI‖ / ‖HFI‖, image by image.
 
@@ -78,6 +82,7 @@ def activations(
         count: At most so many images, the first of one fixed permutation.
         batch: Images in a batch whose statistics are taken, at most: images are cut evenly, so that none is alone.
             Not read with running statistics.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``activations.ratio``: Curve over layers, the mean over images with normal 95% intervals. ``arrays`` hold R per
@@ -103,26 +108,35 @@ def activations(
     parts = _cut(order, batch, kinds)
     few, _ = next(iter(batches.subset(order).cut(2)))
     names = layers or (first_activation(model, few),)
-    found: dict[str, list[Tensor]] = defaultdict(list)
     with exact():
         _ratios(model, few, names, kinds[0])  # a layer that cannot be measured is refused before any work
-        for part in parts:
-            ((images, targets),) = batches.subset(part).cut(len(part))
-            versions = {CLEAN: images}
-            if chosen is not None:
-                versions[str(attack)] = attacked(model, chosen, images, targets)
-            for kind in kinds:
-                for version, some in versions.items():
-                    spatial, channel = _ratios(model, some, names, kind)
-                    found[f"{SPATIAL}.{version}.{kind}"].append(spatial)
-                    found[f"{CHANNEL}.{version}.{kind}"].append(channel)
-    arrays = {key: torch.cat(ratios, 1).cpu().numpy() for key, ratios in found.items()}
+        with untouched(model):
+            pieces = Pieces.of(resume, model, few, ("activations", names, kinds, attack, chosen, [*map(len, parts)]))
+        make = partial(_of_part, model, names, kinds, (attack, chosen))
+        jobs = ((part.mark, partial(make, part)) for part in map(partial(Part.of, batches), parts))
+        arrays = joined(kept(pieces, jobs), axis=1)
     how: dict[str, Any] = {
         "probe": "activations", "layers": list(names), "statistics": list(kinds), "images": len(order),
         **({"attack": str(chosen)} if chosen is not None else {}),
         **({"batch": sorted({len(part) for part in parts})} if "batch" in kinds else {}),
     }  # fmt: skip
     return (_curve(names, arrays, order, how),)
+
+
+def _of_part(
+    model: nn.Module, names: tuple[str, ...], kinds: tuple[str, ...], by: tuple[str | None, Attack | None], part: Part
+) -> Arrays:
+    ((images, targets),) = part.batches
+    versions = {CLEAN: images}
+    attack, chosen = by
+    if chosen is not None:
+        versions[str(attack)] = attacked(model, chosen, images, targets)
+    found: Arrays = {}
+    for kind in kinds:
+        for version, some in versions.items():
+            spatial, channel = _ratios(model, some, names, kind).cpu().numpy()
+            found |= {f"{SPATIAL}.{version}.{kind}": spatial, f"{CHANNEL}.{version}.{kind}": channel}
+    return found
 
 
 def first_activation(model: nn.Module, images: Float[Tensor, "batch channel height width"]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal, get_args
 
@@ -39,6 +40,7 @@ def bands(
     statistics: Statistics = "running",
     batch: int = 100,
     examples: int = 12,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure a model on the low (LFC) and high (HFC) part of its images by cut-off, and on low-passed ones.
 
@@ -61,6 +63,7 @@ def bands(
         batch: Images in such a batch, in one fixed random order; not read with running statistics, where results do
             not depend on it.
         examples: How many images the gallery shows, the first ones of the batches; 0 for no gallery.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``bands.clean``, ``bands.accuracy`` and ``bands.confidence`` (LFC and HFC by radius),
@@ -90,10 +93,10 @@ def bands(
         # In one fixed order that is not the classes': a batch of a sorted set would hold one class.
         order = permutation(batches.count, None, 0)
         with batch_statistics(model):
-            answers = ask(model, batches.subset(order).cut(batch), cuts, 0)
+            answers = ask(model, batches.subset(order).cut(batch), cuts, 0, resume)
         answers = answers.reordered(np.argsort(order), pictures(images[:examples]))
     else:
-        answers = ask(model, batches, cuts, examples)
+        answers = ask(model, batches, cuts, examples, resume)
     how: dict[str, Any] = {
         "probe": "bands",
         "band": ", ".join(map(str, cuts.parts.values())),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +17,14 @@ from passband.core.band import Band
 from passband.core.progress import track
 from passband.data.dataset import Batches
 from passband.frequency.filters import rescale, sweep
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.tasks.classification import check_targets, predict, untouched
 
 FULL, LFC, HFC, LOW_PASS = "full", "LFC", "HFC", "low-pass"
 Copy = tuple[str, float]
 """Which copy of an image a model saw: its kind and its cut-off."""
+_REACH = "reach "
+"""Before a kind of copy: the smallest and the largest pixel."""
 WHOLE: Copy = (FULL, 0.0)
 
 
@@ -73,7 +78,7 @@ class Answers:
         return np.asarray(self.predicted[copy] == self.targets)
 
 
-def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int) -> Answers:
+def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int, resume: Path | None = None) -> Answers:
     """Ask a model about the whole images and all their band copies, and leave it as it was found.
 
     Args:
@@ -81,29 +86,52 @@ def ask(model: nn.Module, batches: Batches, cuts: Cuts, examples: int) -> Answer
         batches: The images and what is right.
         cuts: The copies.
         examples: How many of the first images are kept as pictures.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Raises:
         PassbandError: when a target is not among the model's classes, or the model gives NaN.
     """
+    copies = [WHOLE, *((kind, radius) for kind in (LFC, HFC) for radius in cuts.parts)]
+    copies += [(LOW_PASS, degree) for degree in cuts.squares]
+    with untouched(model):
+        pieces = Pieces.of(resume, model, next(iter(batches))[0], ("bands", cuts))
+        found = by_part(pieces, "copies", batches, partial(_of_part, model, cuts, copies), "bands")
+    arrays = joined(found, axis=-1)
+    predicted, confidence, in_target = (
+        {copy: arrays[kind][row] for row, copy in enumerate(copies)} for kind in ("predicted", "confidence", "target")
+    )
+    ends = {name.removeprefix(_REACH): pair for name, pair in arrays.items() if name.startswith(_REACH)}
+    reach = {name: (float(low.min()), float(high.max())) for name, (low, high) in ends.items()}
+    shown = pictures(first_images(batches, examples))
+    return Answers(predicted, confidence, in_target, arrays["right"], shown, int(arrays["classes"][0]), reach)
+
+
+def _of_part(model: nn.Module, cuts: Cuts, copies: Sequence[Copy], part: Part) -> Arrays:
     said: dict[Copy, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
     reach: dict[str, tuple[float, float]] = {}
     right: list[Tensor] = []
-    shown: list[np.ndarray] = []
     classes = 0
-    with untouched(model):
-        for images, targets in track(batches, "bands"):
-            for copy, pixels in _copies(images, cuts, reach):
-                logits = predict(model, pixels.contiguous(memory_format=torch.channels_last))
-                if copy == WHOLE:
-                    classes = logits.shape[1]
-                    check_targets(targets, classes)
-                said[copy].append(read(logits, targets))
-            right.append(targets.cpu())
-            shown.append(pictures(images[: max(0, examples - sum(len(part) for part in shown))]))
-    predicted, confidence, in_target = (
-        {copy: torch.cat([row[column] for row in rows]).numpy() for copy, rows in said.items()} for column in range(3)
-    )
-    return Answers(predicted, confidence, in_target, torch.cat(right).numpy(), np.concatenate(shown), classes, reach)
+    for images, targets in track(part.batches, "bands"):
+        for copy, pixels in _copies(images, cuts, reach):
+            logits = predict(model, pixels.contiguous(memory_format=torch.channels_last))
+            if copy == WHOLE:
+                classes = logits.shape[1]
+                check_targets(targets, classes)
+            said[copy].append(read(logits, targets))
+        right.append(targets.cpu())
+    by_kind = ([torch.cat([row[kind] for row in said[copy]]) for copy in copies] for kind in range(3))
+    predicted, confidence, in_target = (torch.stack(rows).numpy() for rows in by_kind)
+    ends = {f"{_REACH}{name}": np.array(pair)[:, None] for name, pair in reach.items()}
+    return {
+        "predicted": predicted, "confidence": confidence, "target": in_target, "right": torch.cat(right).numpy(),
+        "classes": np.array([classes]), **ends,
+    }  # fmt: skip
+
+
+def first_images(batches: Batches, count: int) -> Float[Tensor, "image channel height width"]:
+    """Return the first images of a set, so many or all."""
+    some = batches.subset(np.arange(max(1, min(count, batches.count))))
+    return torch.cat([images for images, _ in some])[:count]
 
 
 def _copies(images: Tensor, cuts: Cuts, reach: dict[str, tuple[float, float]]) -> Iterator[tuple[Copy, Tensor]]:

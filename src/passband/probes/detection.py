@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from passband.attacks.shards import identity_of
+from passband.attacks.pieces import identity_of
 from passband.core.band import Band, Edge, Shape
 from passband.core.errors import NotApplicable, PassbandError
 from passband.core.progress import track
@@ -39,7 +39,7 @@ from passband.probes.detection_precision import (
 )
 from passband.probes.found_better import FoundBetter, images_better
 from passband.probes.found_better import table as objects_table
-from passband.probes.kept import Arrays, Pieces
+from passband.probes.kept import Arrays, Pieces, kept
 from passband.probes.marked_objects import gallery
 from passband.probes.registry import PROBES
 from passband.tasks.box_matching import MOST, match_boxes
@@ -167,26 +167,34 @@ def _find(model: Detector, batches: SceneBatches, cuts: _Cuts, resume: Path | No
     classes = match(model.spec, batches.dataset)
     said: dict[Copy, list[Found]] = {copy: [] for copy in cuts.copies}
     with untouched(model), torch.no_grad(), exact():
-        pieces = Pieces()
-        for place, (images, _) in enumerate(track(batches, "detection")):
-            if place == 0 and resume is not None:
-                pieces = _pieces(model, images[0], classes, (cuts, model.spec), resume)
-            what = (batches.dataset.fingerprint, batches.size, place)
-            arrays = pieces.get(what, partial(_ask, model, images, classes, cuts))
+        pieces = _pieces(model, batches, classes, (cuts, model.spec), resume)
+        ask, fingerprint = partial(_ask, model, batches, classes, cuts), batches.dataset.fingerprint
+        starts = track(range(0, batches.count, batches.size), "detection")
+        for arrays in kept(pieces, (((fingerprint, batches.size, at), partial(ask, at)) for at in starts)):
             for number, copy in enumerate(cuts.copies):
                 said[copy] += unpacked(arrays, f"{number}.")
     return said
 
 
-def _pieces(model: Detector, image: Tensor, classes: Tensor, asked: object, folder: Path) -> Pieces:
+def _pieces(model: Detector, batches: SceneBatches, classes: Tensor, asked: object, folder: Path | None) -> Pieces:
     """Name what answers depend on; what a detector does beside its weights shows in what it finds in an image."""
-    (found,) = find(model, [image], classes)
+    if folder is None:
+        return Pieces()
+    images, _ = next(iter(_from(batches, 0, 1)))
+    (found,) = find(model, images, classes)
     return Pieces(make_folder(folder), identity_of(model, asked, torch.cat((found.boxes.flatten(), found.scores))))
 
 
-def _ask(model: Detector, images: Sequence[Tensor], classes: Tensor, cuts: _Cuts) -> Arrays:
-    """Return what is found in each copy of some images, by the copy's number."""
+def _from(batches: SceneBatches, start: int, count: int) -> SceneBatches:
+    """Return so many images as one batch; the others are not read."""
+    places = np.arange(start, min(start + count, batches.count))
+    return batches.dataset.subset(places).batches(count, batches.device)
+
+
+def _ask(model: Detector, batches: SceneBatches, classes: Tensor, cuts: _Cuts, start: int) -> Arrays:
+    """Return what is found in each copy of a batch's images, by the copy's number."""
     said: dict[Copy, list[Found]] = {copy: [] for copy in cuts.copies}
+    images, _ = next(iter(_from(batches, start, batches.size)))
     for image in images:
         for copy, pixels in _copies(image, cuts):
             # One by one: torchvision pads the images of a batch to one size, and what is found then depends on it.

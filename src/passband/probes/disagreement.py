@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from passband.core.results import Axis, Curve, Result, Series
 from passband.data.dataset import Batches
 from passband.frequency.filters import Rescale, sweep
 from passband.frequency.filters import rescale as rescaled
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, predict, untouched, wilson
 
@@ -63,6 +66,7 @@ def disagreement(
     edge: Edge = "inclusive",
     rescale: Rescale = "none",
     quantiles: tuple[float, ...] = (0.05, 0.5, 0.95),
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure how often a model answers otherwise on the low frequencies (LFC) of an image than on all of them.
 
@@ -79,6 +83,7 @@ def disagreement(
         rescale: How an LFC comes to a pixel scale; ``"none"`` leaves it, which overshoots [0, 1], ``"clip"`` keeps it
             within, where attacks stay. Distances are to the copy that the model sees.
         quantiles: Of the distances, 0 to 1.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``disagreement.share``: Curve of the share of images answered otherwise, by radius, with Wilson intervals: of
@@ -102,7 +107,7 @@ def disagreement(
     if outside:
         raise PassbandError(f"probe disagreement: quantiles lie from 0 to 1, such as 0.5; got {outside[0]:g}")
     bands = [Band(float(radius), shape, "pixel", edge) for radius in sorted(set(radii))]
-    answers = _ask(model, batches, bands, rescale)
+    answers = _ask(model, batches, bands, rescale, resume)
     how: dict[str, Any] = {
         "probe": "disagreement", "band": ", ".join(map(str, bands)), "spectrum": list(images.shape[-2:]),
         "radii": [band.cutoff for band in bands], "rescale": rescale, "measure": measure,
@@ -114,32 +119,41 @@ def disagreement(
     )
 
 
-def _ask(model: nn.Module, batches: Batches, bands: list[Band], rescaling: str) -> _Answers:
+def _ask(model: nn.Module, batches: Batches, bands: list[Band], rescaling: str, resume: Path | None) -> _Answers:
+    with untouched(model):
+        pieces = Pieces.of(resume, model, next(iter(batches))[0], ("disagreement", bands, rescaling))
+        found = by_part(pieces, "copies", batches, partial(_of_part, model, bands, rescaling), "disagreement")
+    arrays = joined(found, axis=-1)
+    reach = float(arrays["lowest"].min()), float(arrays["highest"].max())
+    return _Answers(arrays["whole"], arrays["low"], arrays["linf"], arrays["l2"], arrays["right"], reach)
+
+
+def _of_part(model: nn.Module, bands: list[Band], rescaling: str, part: Part) -> Arrays:
     """Ask a model about the images and their low copies, all from one transform, and measure the way between."""
     whole: list[Tensor] = []
     right: list[Tensor] = []
     said: list[Tensor] = []
     far: list[Tensor] = []
     lowest, highest = float("inf"), float("-inf")
-    with untouched(model):
-        for images, targets in track(batches, "disagreement"):
-            logits = predict(model, images.contiguous(memory_format=torch.channels_last))
-            check_targets(targets, logits.shape[1])
-            whole.append(logits.argmax(1).cpu())
-            right.append(targets.cpu())
-            answers, distances = [], []
-            for _, low, _ in sweep(images, bands):
-                copy = rescaled(low, rescaling)
-                lowest, highest = min(lowest, float(copy.min())), max(highest, float(copy.max()))
-                answers.append(predict(model, copy.contiguous(memory_format=torch.channels_last)).argmax(1))
-                change = (copy - images).flatten(1)
-                distances.append(torch.stack((change.abs().amax(1), torch.linalg.vector_norm(change, dim=1))))
-            said.append(torch.stack(answers).cpu())
-            far.append(torch.stack(distances, dim=1).cpu())
+    for images, targets in track(part.batches, "disagreement"):
+        logits = predict(model, images.contiguous(memory_format=torch.channels_last))
+        check_targets(targets, logits.shape[1])
+        whole.append(logits.argmax(1).cpu())
+        right.append(targets.cpu())
+        answers, distances = [], []
+        for _, low, _ in sweep(images, bands):
+            copy = rescaled(low, rescaling)
+            lowest, highest = min(lowest, float(copy.min())), max(highest, float(copy.max()))
+            answers.append(predict(model, copy.contiguous(memory_format=torch.channels_last)).argmax(1))
+            change = (copy - images).flatten(1)
+            distances.append(torch.stack((change.abs().amax(1), torch.linalg.vector_norm(change, dim=1))))
+        said.append(torch.stack(answers).cpu())
+        far.append(torch.stack(distances, dim=1).cpu())
     linf, l2 = torch.cat(far, dim=2).numpy()
-    return _Answers(
-        torch.cat(whole).numpy(), torch.cat(said, dim=1).numpy(), linf, l2, torch.cat(right).numpy(), (lowest, highest)
-    )
+    return {
+        "whole": torch.cat(whole).numpy(), "low": torch.cat(said, dim=1).numpy(), "linf": linf, "l2": l2,
+        "right": torch.cat(right).numpy(), "lowest": np.array([lowest]), "highest": np.array([highest]),
+    }  # fmt: skip
 
 
 def _share(answers: _Answers, bands: list[Band], truth: str, how: dict[str, Any]) -> Curve:

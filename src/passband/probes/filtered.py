@@ -15,14 +15,13 @@ from passband.attacks.packing import working_size
 from passband.attacks.registry import Attack
 from passband.core.band import preset
 from passband.core.errors import NotApplicable, PassbandError
-from passband.core.progress import track
 from passband.core.results import Axis, Curve, Result, Series
 from passband.data.dataset import Batches
 from passband.frequency.filters import rescale, sweep
 from passband.models.fast import Precision, fast
 from passband.models.state import exact, untouched, uses_batch_statistics
 from passband.probes.attacked import attack_named
-from passband.probes.kept import Arrays, Pieces, fingerprint
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, correct, predict, wilson
 
@@ -109,29 +108,20 @@ def _verdicts(
     resume: Path | None,
 ) -> tuple[dict[tuple[str, _Cut], np.ndarray], dict[str, Any]]:
     """Attack all images once; tell by attack and cut which finished images the model gets right."""
-    found: list[Arrays] = []
     with untouched(model), exact():
         sample, _ = next(iter(batches))
         form = fast(model, sample[:16], precision=precision)
         judge = form.given(model)
         asked = ("filtered", {name: str(attack) for name, attack in chosen.items()}, cuts, precision)
         pieces = Pieces.of(resume, judge, sample[:16], asked)
-        for images, targets in track(batches.cut(working_size(model)), "filtered"):
-            mark = fingerprint(images, targets) if resume else ""
-            found.append(pieces.get(mark, partial(_piece, judge, form.module, images, targets, chosen, cuts)))
-    rows = {name: np.concatenate([part[name] for part in found], axis=1) for name in found[0]}
+        working, make = batches.cut(working_size(model)), partial(_piece, judge, form.module, chosen, cuts)
+        rows = joined(by_part(pieces, "filtered", working, make, "filtered", working.size), axis=1)
     return {(name, cut): row for name in rows for cut, row in zip(cuts, rows[name], strict=True)}, dict(form.how)
 
 
-def _piece(
-    judge: nn.Module,
-    form: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    chosen: dict[str, Attack],
-    cuts: Sequence[_Cut],
-) -> Arrays:
+def _piece(judge: nn.Module, form: nn.Module, chosen: dict[str, Attack], cuts: Sequence[_Cut], part: Part) -> Arrays:
     """Attack a working batch; tell by attack which finished images the model gets right, bool [cut, image]."""
+    ((images, targets),) = part.batches
     check_targets(targets, predict(judge, images[:1]).shape[1])
     finished = {CLEAN: images} | {name: one(form, images, targets) for name, one in chosen.items()}
     right = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from passband.data.dataset import Batches
 from passband.models.fast import Precision
 from passband.models.outputs import check_logits, check_targets
 from passband.models.state import exact, frozen, uses_batch_statistics
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.registry import PROBES
 from passband.tasks.classification import correct, wilson
 
@@ -44,7 +47,9 @@ class Gradients:
 
 
 @PROBES.register("gradients")
-def gradients(model: nn.Module, batches: Batches, *, precision: Precision = "float32") -> tuple[Result, ...]:
+def gradients(
+    model: nn.Module, batches: Batches, *, resume: Path | None = None, precision: Precision = "float32"
+) -> tuple[Result, ...]:
     """Count images on which the loss has no gradient at all, so that attacks which follow it stand still.
 
     Logits far apart make the softmax 1 and 0 to the last bit of float32, and the cross-entropy's gradient exactly
@@ -54,6 +59,7 @@ def gradients(model: nn.Module, batches: Batches, *, precision: Precision = "flo
     Args:
         model: Images in [0, 1] in, logits out; left as it was found.
         batches: The images, and what the loss counts as right.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
         precision: ``"bf16"`` is refused: what underflows there says nothing of float32.
 
     Returns:
@@ -71,7 +77,7 @@ def gradients(model: nn.Module, batches: Batches, *, precision: Precision = "flo
     measure = batches.measure  # refuses targets that say nothing, before any work
     if precision != "float32":
         raise PassbandError(f"gradients are looked at in float32; got precision '{precision}': leave it out")
-    found = input_gradients(model, batches)
+    found = kept_gradients(model, batches, resume)
     silent, count = int((found.zero & found.right).sum()), int(found.right.sum())
     how: dict[str, Any] = {"probe": "gradients", "loss": "cross-entropy", "dtype": "float32"}
     ends = wilson(silent, count) if count else (None, None)
@@ -100,9 +106,26 @@ def gradients(model: nn.Module, batches: Batches, *, precision: Precision = "flo
     )
 
 
-def zero_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
-    """Tell per image whether the gradient of its cross-entropy is zero everywhere, right or wrong; bool [N]."""
-    return input_gradients(model, batches).zero
+def kept_gradients(model: nn.Module, batches: Batches, resume: Path | None) -> Gradients:
+    """Do as :func:`input_gradients`, part by part of the images.
+
+    Args:
+        model: As there.
+        batches: As there.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
+
+    Raises:
+        NotApplicable: as there.
+        PassbandError: as there.
+    """
+    with frozen(model), exact():
+        pieces = Pieces.of(resume, model, next(iter(batches))[0], "gradients")
+        found = by_part(pieces, "cross-entropy", batches, partial(_of_part, model), "gradients")
+    return Gradients(**joined(found))
+
+
+def _of_part(model: nn.Module, part: Part) -> Arrays:
+    return asdict(input_gradients(model, part.batches))
 
 
 def input_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Gradients:

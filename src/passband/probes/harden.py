@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from passband.data.dataset import Batches, permutation
 from passband.models.fast import Precision
 from passband.models.state import uses_batch_statistics
 from passband.models.wrap import Classifier
-from passband.probes.gradients import zero_gradients
+from passband.probes.gradients import kept_gradients
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.registry import PROBES
 from passband.probes.tried import HIDES, UNEDITED, Tried, frontier, judged
 from passband.tasks.classification import correct, predict, untouched
@@ -122,7 +124,8 @@ class _Attack:
     def on(self, name: str, strength: float | None, model: Classifier, batches: Batches, some: Batches) -> Tried:
         """Ask an edited model about its images, untouched and attacked."""
         with untouched(model):
-            clean = np.concatenate([correct(predict(model, x), y).cpu().numpy() for x, y in batches])
+            pieces = Pieces.of(self.resume, model, next(iter(some))[0], "harden")
+            clean = joined(by_part(pieces, "clean", batches, partial(_clean, model), "clean"))["clean"]
         climbs = [self.pgd, self.apgd] if model.spec.classes > 2 else [self.pgd]
         found = self._under(climbs, model, some)
         stands = found.correct[0]
@@ -131,12 +134,16 @@ class _Attack:
         if len(left):
             worst[left] = self._under([self.square], model, some.subset(left)).correct[0]
         blind = of_black_box("Square", len(left) - int(worst.sum()), len(left))
-        silent = zero_gradients(model, some) & found.clean
+        silent = kept_gradients(model, some, self.resume).zero & found.clean
         doubts = (*found.doubts, *blind)
         return Tried(name, strength, clean, stands | (found.fell_to[0] == 1), stands, worst, silent, doubts)
 
     def _under(self, attacks: Sequence[Any], model: Classifier, batches: Batches) -> RobustAccuracy:
         return robust_accuracy(model, batches, attacks, self.eps, resume=self.resume, precision=self.precision)
+
+
+def _clean(model: Classifier, part: Part) -> Arrays:
+    return {"clean": np.concatenate([correct(predict(model, x), y).cpu().numpy() for x, y in part.batches])}
 
 
 def _check(model: Classifier, eps: float, attacked: int, queried: int, queries: int) -> None:

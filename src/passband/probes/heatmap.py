@@ -23,7 +23,7 @@ from passband.frequency.basis import basis, half_plane, on_plane
 from passband.frequency.spectrum import radial_mean
 from passband.models.fast import Fast, Precision, fast
 from passband.models.state import exact, untouched, uses_batch_statistics
-from passband.probes.kept import Arrays, Pieces, fingerprint
+from passband.probes.kept import Arrays, Part, Pieces, kept, parts
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, correct, predict, wilson
 
@@ -160,22 +160,21 @@ def errors(
     Raises:
         PassbandError: when the model gives NaN.
     """
-    wrong = np.empty((len(frequencies), batches.count), dtype=bool)
-    pieces = pieces or Pieces()
-    start = 0
-    for images, targets in track(batches, "heatmap"):
-        size = rows or _rows(images)
-        mark = (fingerprint(images, targets), size) if pieces.folder else ()
-        for chunk in track(list(chunks(len(frequencies), _CHUNK)), "frequencies"):
-            part = frequencies[chunk]
-            found = pieces.get((mark, part.tolist()), partial(_piece, form, images, targets, part, wave, size))
-            wrong[chunk, start : start + len(images)] = found["wrong"]
-        start += len(images)
-    return wrong
+    size = rows or _rows(next(iter(batches.cut(1)))[0])
+    cut = [frequencies[chunk] for chunk in chunks(len(frequencies), _CHUNK)]
+    jobs = (
+        ((some.mark, size, chunk.tolist()), partial(_piece, form, some, chunk, wave, size))
+        for some in track(parts(batches, batches.size), "heatmap")
+        for chunk in track(cut, "frequencies")
+    )
+    found = [piece["wrong"] for piece in kept(pieces or Pieces(), jobs)]
+    by_batch = (np.concatenate(found[first : first + len(cut)]) for first in range(0, len(found), len(cut)))
+    return np.concatenate(list(by_batch), axis=1)
 
 
-def _piece(form: nn.Module, images: Tensor, targets: Tensor, part: Tensor, wave: Wave, size: int) -> Arrays:
+def _piece(form: nn.Module, some: Part, part: Tensor, wave: Wave, size: int) -> Arrays:
     """Tell where a model errs on some images with some frequencies, bool [frequency, image]."""
+    ((images, targets),) = some.batches
     # The last rows repeat the first, which the slice drops.
     found = [predict(form, copies).argmax(1) != targets[of] for copies, of in waved(images, part, wave, size)]
     pairs = torch.cat(found)[: len(images) * len(part)].view(len(images), len(part))

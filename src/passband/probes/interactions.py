@@ -33,7 +33,7 @@ from passband.probes.interaction_players import (
     with_pair,
 )
 from passband.probes.interaction_strength import results
-from passband.probes.kept import Arrays, Pieces, fingerprint
+from passband.probes.kept import Arrays, Part, Pieces, by_part
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, correct, predict
 
@@ -190,14 +190,15 @@ def measured(
     Raises:
         PassbandError: when the model gives NaN, or rules a class out.
     """
-    pieces = pieces or Pieces()
     where = patches(asked.grid, *batches.dataset.size).to(batches.device)
-    parts = []
-    for name, (images, targets) in zip(batches.dataset.ids, track(batches.cut(1), "interactions"), strict=True):
+
+    def of_image(part: Part) -> Arrays:
+        ((images, targets),) = part.batches
         ask = partial(_values, form, images[0], int(targets[0]), value, where, baseline)
-        mark = (name, fingerprint(images, targets)) if pieces.folder else ()
-        parts.append(pieces.get(mark, partial(_of_image, ask, asked, name, seed)))
-    return {key: np.stack([part[key] for part in parts]) for key in parts[0]}
+        return _of_image(ask, asked, part.batches.dataset.ids[0], seed)
+
+    found = by_part(pieces or Pieces(), "image", batches.cut(1), of_image, "interactions", 1)
+    return {key: np.stack([one[key] for one in found]) for key in found[0]}
 
 
 def _of_image(

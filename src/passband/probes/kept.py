@@ -1,72 +1,94 @@
-"""What a probe has finished, kept piece by piece until all is, so that a killed one goes on."""
+"""What a probe has finished, kept piece by piece until all is, so that a killed one goes on and several share one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from passband.attacks.shards import Found, Shard, identity_of, keep, key_of, recall
-from passband.core.store import make_folder
+from passband.attacks.pieces import Pieces
+from passband.attacks.shards import COUNT, Found
+from passband.core.progress import track
+from passband.data.dataset import Batches
+
+__all__ = ["Arrays", "Part", "Pieces", "by_part", "joined", "kept", "parts"]
 
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Measure pieces, or take those that were kept for the same model, options, program and device.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Name some images of a set, in batches; they are read where they are asked for.
 
     Attributes:
-        folder: Where they are kept; None keeps nothing.
-        identity: All that numbers depend on, but the piece itself.
+        whole: The set's batches.
+        places: Of the images, int64 [image].
+        size: Images in a batch.
     """
 
-    folder: Path | None = None
-    identity: str = ""
+    whole: Batches
+    places: np.ndarray
+    size: int
 
     @classmethod
-    def of(cls, folder: Path | None, model: nn.Module, sample: Tensor, asked: object) -> Pieces:
-        """Name what numbers depend on, as :func:`passband.attacks.shards.identity_of` does.
+    def of(cls, whole: Batches, places: np.ndarray) -> Part:
+        """Name images that are one batch."""
+        return cls(whole, places, len(places))
 
-        Args:
-            folder: As above; made where it is not there.
-            model: In the state in which it is asked.
-            sample: A few images that it takes.
-            asked: The options, printable.
+    @property
+    def start(self) -> int:
+        """Place of the first image."""
+        return int(self.places[0])
 
-        Raises:
-            PassbandError: when the folder cannot be written.
-        """
-        if folder is None:
-            return cls()
-        with torch.no_grad():
-            answers = model(sample)
-        return cls(make_folder(folder), identity_of(model, asked, answers))
+    @property
+    def batches(self) -> Batches:
+        """The images and their targets."""
+        return self.whole.subset(self.places).cut(self.size)
 
-    def get(self, what: object, make: Callable[[], Arrays]) -> Arrays:
-        """Return the arrays of a piece, from the folder or made now.
-
-        Args:
-            what: The piece, printable: its images' fingerprint, and what is asked of them.
-            make: Measures it.
-
-        Raises:
-            PassbandError: when the kept one is damaged.
-        """
-        if self.folder is None:
-            return make()
-        key = key_of(self.identity, repr(what))
-        part = recall(self.folder, key)
-        if part is None:
-            part = Found(make())
-            keep(self.folder, key, part)
-        return part.arrays
+    @property
+    def mark(self) -> tuple[object, ...]:
+        """What tells these images and targets from all others, printable."""
+        held = hashlib.sha256(self.places.tobytes() + self.whole.targets[self.places].numpy().tobytes())
+        return self.whole.dataset.fingerprint, self.size, len(self.places), held.hexdigest()
 
 
-def fingerprint(images: Tensor, targets: Tensor) -> str:
-    """Return the SHA-256 (hex) of images and targets, in their order."""
-    return Shard(images, targets, (len(images),)).fingerprint()
+def parts(batches: Batches, least: int | None = None) -> list[Part]:
+    """Cut a set into parts of whole batches, of ``least`` (`COUNT`) images or more; the last may hold fewer."""
+    step = -(-(least or COUNT) // batches.size) * batches.size
+    starts = range(0, batches.count, step)
+    return [Part(batches, np.arange(at, min(at + step, batches.count)), batches.size) for at in starts]
+
+
+def kept(pieces: Pieces, jobs: Iterable[tuple[object, Callable[[], Arrays]]]) -> list[Arrays]:
+    """Return the arrays of every piece, as :meth:`passband.attacks.pieces.Pieces.all` does what is found."""
+    return [found.arrays for found in pieces.all((what, partial(_found, make)) for what, make in jobs)]
+
+
+def by_part(
+    pieces: Pieces, what: object, batches: Batches, make: Callable[[Part], Arrays], title: str, least: int | None = None
+) -> list[Arrays]:
+    """Return the arrays of every part of a set, in their order.
+
+    Args:
+        pieces: Where they are kept.
+        what: Is asked of the images, printable.
+        batches: The images.
+        make: Measures a part.
+        title: For the progress display.
+        least: Images in a part, at least; `COUNT` when None.
+    """
+    cut = parts(batches, least)
+    shown: Iterable[Part] = track(cut, title) if len(cut) > 1 else cut
+    return kept(pieces, (((what, part.mark), partial(make, part)) for part in shown))
+
+
+def joined(found: Sequence[Arrays], axis: int = 0) -> Arrays:
+    """Put the arrays of all parts behind each other."""
+    return {name: np.concatenate([one[name] for one in found], axis=axis) for name in found[0]}
+
+
+def _found(make: Callable[[], Arrays]) -> Found:
+    return Found(make())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +25,17 @@ from passband.core.results import Axis, Curve, Gallery, Map, Picture, Result, Se
 from passband.data.dataset import Batches
 from passband.frequency.filters import mask
 from passband.frequency.spectrum import amplitude, ring_sums
+from passband.models.state import untouched
 from passband.probes.attacked import attack_named, attacked, check_attackable
+from passband.probes.kept import Arrays, Part, Pieces, by_part
 from passband.probes.kernels import plane_axes
 from passband.probes.means import mean_of
 from passband.probes.registry import PROBES
 
 CLEAN, ATTACKED, DIFFERENCE, RANDOM, RELATIVE = "clean", "attacked", "difference", "random signs", "relative"
 _SHOWN = (CLEAN, ATTACKED, DIFFERENCE)
+_AMPLITUDE, _ENERGY, _RINGS, _SHARES, _FIRST = "amplitude.", "energy.", "rings.", "shares.", "first."
+"""What is measured of a kind of image; see `_Found`."""
 _PIXELS = 128
 """Smallest side of a spectrum in a picture."""
 
@@ -65,6 +72,7 @@ def perturbation(
     seed: int = 0,
     radii: tuple[float, ...] | None = None,
     examples: int = 4,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure the spectrum of what an attack changes, beside that of the images themselves.
 
@@ -89,6 +97,7 @@ def perturbation(
         radii: Of the discs whose share is taken, in bins, themselves inside; None is 1/8, 2/8, 3/8, 4/8 of the shorter
             side.
         examples: How many images' spectra the gallery shows, behind the mean; 0 for the mean alone.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         Maps of the mean amplitude, ``log(1 + amplitude)``: ``perturbation.clean``, ``.attacked`` and ``.difference``,
@@ -117,7 +126,7 @@ def perturbation(
         raise PassbandError("perturbation: radii needs at least one number, such as radii=8; got none")
     radii = tuple(sorted(set(radii)))
     discs = torch.stack([torch.fft.fftshift(mask(Band.disc(radius), (height, width))) for radius in radii]).double()
-    found = _measure(model, batches, chosen, seed, discs, examples)
+    found = _measure(model, batches, chosen, seed, discs, examples, resume)
     how: dict[str, Any] = {
         "probe": "perturbation", "attack": str(chosen), "preset": preset, "images": batches.count,
         "spectrum": [height, width], "radii": list(radii), "reference seed": seed + 1,
@@ -132,43 +141,87 @@ def perturbation(
 
 
 def _measure(
-    model: nn.Module, batches: Batches, attack: Attack, seed: int, discs: Float[Tensor, "disc h w"], examples: int
+    model: nn.Module,
+    batches: Batches,
+    attack: Attack,
+    seed: int,
+    discs: Float[Tensor, "disc h w"],
+    examples: int,
+    resume: Path | None,
 ) -> _Found:
-    clean = _clean_energy(batches)
-    discs = discs.to(clean.device)
+    radii = discs.sum((1, 2)).tolist()
+    with untouched(model):
+        asked = ("perturbation", attack, seed, radii, examples, batches.dataset.fingerprint)
+        pieces = Pieces.of(resume, model, next(iter(batches))[0], asked)
+    clean = _clean_energy(batches, pieces)
     # Where clean images have no energy nothing is relative to it.
     weight = torch.where(clean > 0, 1 / clean, 0)
-    amplitudes, energies = (defaultdict[str, Tensor](lambda: torch.zeros_like(clean)) for _ in range(2))
-    rings, shares = (defaultdict[str, list[Tensor]](list) for _ in range(2))
-    first: list[dict[str, Tensor]] = []
-    size = working_size(model)
-    for images, targets in track(batches, "attacking"):
+    make = partial(_of_part, model, attack, seed, discs.to(batches.device), weight.to(batches.device), examples)
+    found = by_part(pieces, "attacked", batches, make, "attacking")
+
+    def of(what: str, join: Callable[[list[np.ndarray]], Any]) -> dict[str, Any]:
+        named = (name for name in found[0] if name.startswith(what))
+        return {name.removeprefix(what): join([one[name] for one in found]) for name in named}
+
+    def mean(sums: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(_summed(sums) / batches.count)
+
+    first = of(_FIRST, np.concatenate)
+    return _Found(
+        of(_AMPLITUDE, mean),
+        of(_ENERGY, mean),
+        of(_RINGS, np.concatenate),
+        of(_SHARES, partial(np.concatenate, axis=1)),
+        [{kind: torch.from_numpy(planes[at]) for kind, planes in first.items()} for at in range(len(first[CLEAN]))],
+    )
+
+
+def _of_part(
+    model: nn.Module,
+    attack: Attack,
+    seed: int,
+    discs: Float[Tensor, "disc h w"],
+    weight: Float[Tensor, "h w"],
+    examples: int,
+    part: Part,
+) -> Arrays:
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(weight))
+    rows, columns = (defaultdict[str, list[Tensor]](list) for _ in range(2))
+    size, missing = working_size(model), max(0, examples - part.start)
+    for images, targets in track(part.batches, "attacking"):
         for chunk in chunks(len(images), size):
             planes = {
                 kind: _planes(some)
                 for kind, some in _versions(model, attack, images[chunk], targets[chunk], seed).items()
             }
             for kind, (strength, energy) in planes.items():
-                amplitudes[kind] += strength.sum(0)
-                energies[kind] += energy.sum(0)
-                rings[kind].append(ring_sums(energy)[1])
-                shares[kind].append(_inside(energy, discs))
-            shares[RELATIVE].append(_inside(planes[DIFFERENCE][1] * weight, discs))
-            missing = max(0, examples - len(first))
-            first += [{kind: planes[kind][0][at] for kind in _SHOWN} for at in range(min(missing, len(images[chunk])))]
-    return _Found(
-        {kind: (total / batches.count).cpu() for kind, total in amplitudes.items()},
-        {kind: (total / batches.count).cpu() for kind, total in energies.items()},
-        {kind: torch.cat(parts).float().cpu().numpy() for kind, parts in rings.items()},
-        {kind: torch.cat(parts, 1).cpu().numpy() for kind, parts in shares.items()},
-        [{kind: plane.cpu() for kind, plane in one.items()} for one in first],
-    )
+                sums[_AMPLITUDE + kind] += strength.sum(0)
+                sums[_ENERGY + kind] += energy.sum(0)
+                rows[_RINGS + kind].append(ring_sums(energy)[1].float())
+                columns[_SHARES + kind].append(_inside(energy, discs))
+            columns[_SHARES + RELATIVE].append(_inside(planes[DIFFERENCE][1] * weight, discs))
+            for kind in _SHOWN:
+                rows[_FIRST + kind].append(planes[kind][0][:missing].clone())
+            missing -= min(missing, len(images[chunk]))
+    found = {**sums, **{name: torch.cat(some) for name, some in rows.items()}}
+    found |= {name: torch.cat(some, 1) for name, some in columns.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
 
-def _clean_energy(batches: Batches) -> Float[Tensor, "h w"]:
-    total = sum(_planes(images[chunk])[1].sum(0) for images, _ in batches for chunk in chunks(len(images), 256))
-    assert isinstance(total, Tensor)  # a set holds an image at least
-    return total / batches.count
+def _clean_energy(batches: Batches, pieces: Pieces) -> Float[Tensor, "h w"]:
+    found = by_part(pieces, "clean", batches, _clean_sum, "clean energy")
+    return torch.from_numpy(_summed([one["energy"] for one in found]) / batches.count)
+
+
+def _clean_sum(part: Part) -> Arrays:
+    total = sum(_planes(images[chunk])[1].sum(0) for images, _ in part.batches for chunk in chunks(len(images), 256))
+    assert isinstance(total, Tensor)  # a part holds an image at least
+    return {"energy": total.cpu().numpy()}
+
+
+def _summed(parts: list[np.ndarray]) -> np.ndarray:
+    """Add up in the parts' order, float64."""
+    return reduce(np.add, parts)
 
 
 def _versions(model: nn.Module, attack: Attack, images: Tensor, targets: Tensor, seed: int) -> dict[str, Tensor]:

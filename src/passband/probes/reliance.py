@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,6 +22,7 @@ from passband.frequency import filters, low_rank
 from passband.frequency.filters import FLAT, Rescale
 from passband.probes.bands import class_names
 from passband.probes.copies import read
+from passband.probes.kept import Arrays, Part, Pieces, by_part, joined
 from passband.probes.registry import PROBES
 from passband.tasks.classification import check_targets, predict, untouched, wilson
 
@@ -75,6 +78,7 @@ def reliance(
     edge: Edge = "inclusive",
     rescale: Rescale = "max",
     examples: int = 8,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Find the images that a model gets right whole and on their high part, and wrong on their low part.
 
@@ -91,6 +95,7 @@ def reliance(
         rescale: How both parts come to a pixel scale.
         examples: How many such images the gallery shows, those first whose right class loses most confidence from
             the whole to the low part; 0 for no gallery.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``reliance.share``: Scalar, the share of such images with its Wilson interval; ``arrays`` hold the answers per
@@ -111,7 +116,7 @@ def reliance(
     size = int(images.shape[-2]), int(images.shape[-1])
     band = Band(min(size) * 12 / 32 if radius is None else float(radius), "disc", "pixel", edge)
     cut = _cut(band, by, rank)
-    answers = _ask(model, batches, cut, rescale)
+    answers = _ask(model, batches, cut, rescale, resume, (band, by, rank))
     how: dict[str, Any] = {
         "probe": "reliance", "by": by, "band": str(band), "spectrum": list(size), "rescale": rescale,
         "measure": measure,
@@ -171,33 +176,46 @@ def _cut(band: Band, by: str, rank: int | None) -> Cut:
     return lambda images: (*low_rank.split(images, rank), torch.full(images.shape[:2], rank))
 
 
-def _ask(model: nn.Module, batches: Batches, cut: Cut, rescaling: str) -> _Answers:
-    """Ask a model about the images and both parts, and leave it as it was found."""
+def _ask(model: nn.Module, batches: Batches, cut: Cut, rescaling: str, resume: Path | None, asked: object) -> _Answers:
+    with untouched(model):
+        pieces = Pieces.of(resume, model, next(iter(batches))[0], ("reliance", asked, rescaling))
+        found = by_part(pieces, "parts", batches, partial(_of_part, model, cut, rescaling), "reliance")
+    arrays = joined(found)
+    predicted, confidence, in_target = (
+        {part: arrays[f"{part}.{kind}"] for part in PARTS} for kind in ("predicted", "confidence", "in_target")
+    )
+    return _Answers(
+        predicted, confidence, in_target, arrays["right"], arrays["empty"], arrays.get("ranks"),
+        int(arrays["classes"][0]),
+    )  # fmt: skip
+
+
+def _of_part(model: nn.Module, cut: Cut, rescaling: str, some: Part) -> Arrays:
+    """Ask a model about the images and both parts of them."""
     said: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {part: [] for part in PARTS}
     right: list[Tensor] = []
     empty: list[Tensor] = []
     ranks: list[Tensor] = []
     classes = 0
-    with untouched(model):
-        for images, targets in track(batches, "reliance"):
-            low, high, kept = cut(images)
-            copies = (images, filters.rescale(low, rescaling), filters.rescale(high, rescaling))
-            for part, copy in zip(PARTS, copies, strict=True):
-                logits = predict(model, copy.contiguous(memory_format=torch.channels_last))
-                if not classes:
-                    classes = logits.shape[1]
-                check_targets(targets, classes)
-                said[part].append(read(logits, targets))
-            right.append(targets.cpu())
-            empty.append((high.abs().amax((1, 2, 3)) <= FLAT).cpu())
-            ranks += [] if kept is None else [kept.cpu()]
-    predicted, confidence, in_target = (
-        {part: torch.cat([row[column] for row in rows]).numpy() for part, rows in said.items()} for column in range(3)
+    for images, targets in track(some.batches, "reliance"):
+        low, high, kept = cut(images)
+        copies = (images, filters.rescale(low, rescaling), filters.rescale(high, rescaling))
+        for part, copy in zip(PARTS, copies, strict=True):
+            logits = predict(model, copy.contiguous(memory_format=torch.channels_last))
+            if not classes:
+                classes = logits.shape[1]
+            check_targets(targets, classes)
+            said[part].append(read(logits, targets))
+        right.append(targets.cpu())
+        empty.append((high.abs().amax((1, 2, 3)) <= FLAT).cpu())
+        ranks += [] if kept is None else [kept.cpu()]
+    arrays = {"right": right, "empty": empty, "classes": [torch.tensor([classes])]} | (
+        {"ranks": ranks} if ranks else {}
     )
-    truth, nothing = torch.cat(right).numpy(), torch.cat(empty).numpy()
-    return _Answers(
-        predicted, confidence, in_target, truth, nothing, torch.cat(ranks).numpy() if ranks else None, classes
-    )
+    for part, rows in said.items():
+        for kind, column in zip(("predicted", "confidence", "in_target"), zip(*rows, strict=True), strict=True):
+            arrays[f"{part}.{kind}"] = list(column)
+    return {name: torch.cat(some).numpy() for name, some in arrays.items()}
 
 
 def _share(answers: _Answers, found: np.ndarray, by: str, how: dict[str, Any]) -> Scalar:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +20,11 @@ from passband.core.progress import track
 from passband.core.results import Column, Gallery, Picture, Result, Table
 from passband.data.dataset import Batches
 from passband.models.outputs import check_logits, check_targets
-from passband.models.state import exact, frozen, uses_batch_statistics
+from passband.models.state import exact, frozen, untouched, uses_batch_statistics
 from passband.probes.bands import class_names
 from passband.probes.cam_layer import layer_named, spatial
+from passband.probes.copies import first_images
+from passband.probes.kept import Arrays, Part, Pieces, by_part
 from passband.probes.registry import PROBES
 from passband.reports.heatmap import RISING, colors
 from passband.weights.roles import bare
@@ -59,6 +63,7 @@ def saliency(
     classes: tuple[str, ...] = (TARGET, PREDICTED),
     layer: str | None = None,
     examples: int = 12,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Draw where a model sees a class, or several at once, by Grad-CAM.
 
@@ -69,6 +74,7 @@ def saliency(
         layer: Whose activations are weighed, by its name in ``named_modules()``; None looks for the last that says
             where (:func:`passband.probes.cam_layer.layer_named`).
         examples: How many images the gallery shows, the first ones of the batches; 0 for no gallery.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``saliency.concentration``: Table, by class the share of a map's energy in the strongest tenth of the image's
@@ -92,12 +98,10 @@ def saliency(
         _ = batches.measure  # refuses targets that say nothing, before any work
     few, _ = next(iter(batches.cut(2)))
     name = layer_named(model, layer, few)
-    parts, shown = [], few[:0]
-    for images, targets in track(batches.cut(working_size(model)), "saliency"):
-        # The names are known once the model has said how many classes there are.
-        parts.append(grad_cam(model, images, _choice(asked, targets, model, batches), layer=name))
-        shown = torch.cat((shown, images[: max(0, examples - len(shown))]))
-    found = Cams(*(torch.cat(part, dim).cpu() for part, dim in zip(zip(*parts, strict=True), (1, 1, 0), strict=True)))
+    with untouched(model):
+        pieces = Pieces.of(resume, model, few, ("saliency", asked, name, batches.class_names))
+    cut = batches.cut(working_size(model))
+    found = _joined(by_part(pieces, "Grad-CAM", cut, partial(_of_part, model, asked, name), "saliency"))
     how: dict[str, Any] = {
         "probe": "saliency", "layer": name, "classes": list(asked), "grid": list(found.maps.shape[2:]),
         "examples": examples,
@@ -105,8 +109,27 @@ def saliency(
     size = int(few.shape[-2]), int(few.shape[-1])
     results: list[Result] = [_concentration(found, asked, size, how)]
     if examples:
-        results.append(_gallery(found, asked, shown.cpu(), class_names(model, batches, found.logits.shape[1]), how))
+        shown = first_images(batches, examples).cpu()
+        results.append(_gallery(found, asked, shown, class_names(model, batches, found.logits.shape[1]), how))
     return tuple(results)
+
+
+def _of_part(model: nn.Module, asked: tuple[str, ...], layer: str, part: Part) -> Arrays:
+    said = []
+    for images, targets in track(part.batches, "saliency"):
+        # The names are known once the model has said how many classes there are.
+        said.append(grad_cam(model, images, _choice(asked, targets, model, part.whole), layer=layer))
+    maps, classes, logits = zip(*said, strict=True)
+    return {
+        "maps": torch.cat(maps, 1).cpu().numpy(), "classes": torch.cat(classes, 1).cpu().numpy(),
+        "logits": torch.cat(logits).cpu().numpy(),
+    }  # fmt: skip
+
+
+def _joined(found: Sequence[Arrays]) -> Cams:
+    axes = {"maps": 1, "classes": 1, "logits": 0}
+    whole = {name: np.concatenate([one[name] for one in found], axis) for name, axis in axes.items()}
+    return Cams(*(torch.from_numpy(whole[name]) for name in axes))
 
 
 def grad_cam(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, get_args
 
@@ -20,6 +22,7 @@ from passband.models.state import frozen, uses_batch_statistics
 from passband.probes.attacked import attack_named, attacked, check_attackable
 from passband.probes.cka import LEAST, Estimator, cka, hsic, leanings, shares
 from passband.probes.grams import centered_grams, layers_of
+from passband.probes.kept import Arrays, Part, Pieces, kept
 from passband.probes.registry import PROBES
 
 _LOOK = 3
@@ -40,6 +43,7 @@ def similarity(
     alpha: float | None = None,
     seed: int = 0,
     batch: int = 256,
+    resume: Path | None = None,
 ) -> tuple[Result, ...]:
     """Measure linear CKA between all layers of a model, and how alike its shallow and its deep ones are.
 
@@ -61,6 +65,7 @@ def similarity(
         alpha: Size of a step, pixels in [0, 1]; None keeps the attack's share of ε.
         seed: Of all that is random in the attack.
         batch: Images in a batch: its Gram matrices, [batch, batch], are what is held in memory.
+        resume: A folder where what is finished is kept until all is; None keeps nothing.
 
     Returns:
         ``similarity.cka``: Map, layer by layer, in the order in which the model calls them. The unbiased estimate can
@@ -80,7 +85,7 @@ def similarity(
     """
     _check(batches, estimator, batch, model)
     chosen = _attack(model, batches, attack, preset=preset, eps=eps, steps=steps, alpha=alpha, seed=seed)
-    found = _measured((model,), (layers,), batches, estimator, chosen, batch)
+    found = _measured((model,), (layers,), batches, estimator, chosen, batch, resume)
     return (_map(found, "Linear CKA between layers"), _shallow_deep(found))
 
 
@@ -178,16 +183,10 @@ class _Found:
     shallow: list[np.ndarray] = field(default_factory=list)
     deep: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, grams: Tensor, others: Tensor) -> None:
-        """Take in a batch: centered Gram matrices of the layers and of the other model's, or the same ones."""
-        self.cross.append(hsic(grams, others).numpy())
-        self.first.append(grams.square().sum((1, 2)).numpy())
-        self.second.append(self.first[-1] if others is grams else others.square().sum((1, 2)).numpy())
-        if others is grams and self.third:
-            shallow, deep = grams[: self.third], grams[-self.third :]
-            self.pairs.append(leanings(shares(shallow, deep)).numpy())
-            self.shallow.append(leanings(shallow.square().sum(2)).numpy())
-            self.deep.append(leanings(deep.square().sum(2)).numpy())
+    def add(self, batch: Arrays) -> None:
+        """Take in what :func:`_summed` gave for a batch."""
+        for name, sums in batch.items():
+            getattr(self, name).append(sums)
 
     def values(self) -> np.ndarray:
         """CKA [layer, other]."""
@@ -201,6 +200,7 @@ def _measured(
     estimator: Estimator,
     attack: Attack | None,
     batch: int,
+    resume: Path | None = None,
 ) -> _Found:
     look = next(iter(batches.cut(_LOOK)))[0]
     how: dict[str, Any] = {"probe": "similarity", "estimator": estimator, "images": batches.count}
@@ -214,21 +214,37 @@ def _measured(
         parts = _cut(batches.count, batch, LEAST[estimator])
         how |= {"left_out": [name for _, missing in chosen for name in missing], "batches": list(map(len, parts))}
         found = _Found(tuple(layers), tuple(others), how, len(layers) // 3 or len(layers) // 2)
-        for images, targets in track(_again(batches, parts), "similarity", len(parts)):
+
+        def of_batch(part: Part) -> Arrays:
+            ((images, targets),) = part.batches
             seen = images if attack is None else attacked(target, attack, images, targets)
             grams = centered_grams(models[0], layers, seen, estimator)
-            found.add(grams, grams if len(models) == 1 else centered_grams(models[1], others, seen, estimator))
+            same = grams if len(models) == 1 else centered_grams(models[1], others, seen, estimator)
+            return _summed(grams, same, found.third)
+
+        pieces = Pieces.of(resume, models[0], look, ("similarity", tuple(layers), estimator, attack))
+        cut = map(partial(Part.of, batches), track(parts, "similarity"))
+        for sums in kept(pieces, ((part.mark, partial(of_batch, part)) for part in cut)):
+            found.add(sums)
     return found
+
+
+def _summed(grams: Tensor, others: Tensor, third: int) -> Arrays:
+    """Return a batch's sums by field of `_Found`, from centered Gram matrices of the layers and of the other ones."""
+    first = grams.square().sum((1, 2)).numpy()
+    sums = {"cross": hsic(grams, others).numpy(), "first": first}
+    sums["second"] = first if others is grams else others.square().sum((1, 2)).numpy()
+    if others is grams and third:
+        shallow, deep = grams[:third], grams[-third:]
+        sums["pairs"] = leanings(shares(shallow, deep)).numpy()
+        sums["shallow"] = leanings(shallow.square().sum(2)).numpy()
+        sums["deep"] = leanings(deep.square().sum(2)).numpy()
+    return sums
 
 
 def _cut(count: int, batch: int, least: int) -> list[np.ndarray]:
     """Return the places of the images of each batch: as few batches as go, as even as they go, none below ``least``."""
     return np.array_split(np.arange(count), min(-(-count // batch), count // least))
-
-
-def _again(batches: Batches, parts: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-    for places in parts:
-        yield from batches.subset(places).cut(len(places))
 
 
 def _notes(found: _Found) -> list[str]:

@@ -103,7 +103,7 @@ def _source(name: str) -> str:
 
 
 def _lines(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(line) for line in value or ()]
+    return [plain(line) for line in value] if isinstance(value, list | tuple) else [plain(value)] if value else []
 
 
 def _parted(answer: Answer) -> tuple[list[Result], list[Result]]:

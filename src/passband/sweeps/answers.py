@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ from passband.sweeps.resolve import DetectorSubject, Subject
 from passband.train.device import hardware_class
 
 
+@dataclass(frozen=True)
+class Work:
+    """Say what a probe is asked to do.
+
+    Attributes:
+        probe: Its name.
+        options: All of them.
+        precision: As :func:`measure` takes it.
+        parts: Where what is finished is kept until all is.
+    """
+
+    probe: str
+    options: Mapping[str, Any]
+    precision: str
+    parts: Path
+
+
 def measure(
     asked: Subject | DetectorSubject,
     batches: Batches | SceneBatches,
@@ -41,6 +59,8 @@ def measure(
     folder: Path,
     command: str,
     precision: str = "float32",
+    wait: bool = False,
+    share: Callable[[Work], None] | None = None,
 ) -> tuple[Result, ...]:
     """Run a probe, or take the answer that was kept for the same weights, data, options and version.
 
@@ -52,6 +72,8 @@ def measure(
         folder: Where answers are kept, one folder each.
         command: What makes the answer again.
         precision: ``"bf16"`` runs the model under bfloat16 autocast; verdicts then carry its rounding.
+        wait: Wait for another process that measures the same, in place of refusing.
+        share: Has the probe's pieces measured by several processes, where it has some; they are put together here.
 
     Raises:
         PassbandError: for an unknown probe or option, and whatever the probe refuses.
@@ -73,15 +95,13 @@ def measure(
         identity |= {"torch": versions()["torch"]}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     kept = folder / key
-    with lock(kept):
+    with lock(kept, wait=wait):
         if (kept / "results.json").exists():
             return _recalled(kept, command)
-        parts = kept / "parts"
-        takes = inspect.signature(function).parameters
-        offered = {"resume": parts, "precision": precision}
-        context = {name: value for name, value in offered.items() if name in takes}
-        with _running_in("float32" if "precision" in takes else precision, asked.model, batches.device.type):
-            results = function(asked.model, batches, **options, **context)
+        work = Work(probe, options, precision, kept / "parts")
+        if share is not None and "resume" in inspect.signature(function).parameters:
+            share(work)
+        results = run(asked, batches, work)
         how = {
             "command": command, "model": asked.name, "weights": asked.digest, "data": batches.dataset.name,
             "fingerprint": batches.dataset.fingerprint, "count": batches.count, "truth": batches.truth,
@@ -92,8 +112,22 @@ def measure(
             for result in results
         )
         Answer({"title": f"{probe} of {asked.name}", "identity": identity}, results).save(kept)
-        shutil.rmtree(parts, ignore_errors=True)  # the answer holds it all now
+        shutil.rmtree(work.parts, ignore_errors=True)  # the answer holds it all now
         return results
+
+
+def run(asked: Subject | DetectorSubject, batches: Batches | SceneBatches, work: Work) -> tuple[Result, ...]:
+    """Run a probe; what is finished is kept until all is, and what was kept is taken.
+
+    Raises:
+        PassbandError: for whatever the probe refuses.
+    """
+    function = PROBES[work.probe]
+    takes = inspect.signature(function).parameters
+    offered = {"resume": work.parts, "precision": work.precision}
+    context = {name: value for name, value in offered.items() if name in takes}
+    with _running_in("float32" if "precision" in takes else work.precision, asked.model, batches.device.type):
+        return function(asked.model, batches, **work.options, **context)
 
 
 def _check_kind(asked: Subject | DetectorSubject, probe: str) -> None:

@@ -113,7 +113,10 @@ class Lab:
         options: Mapping[str, Any] | None,
         images: Batches | SceneBatches,
     ) -> dict[str, Result]:
-        results = measure(asked, images, name, options or {}, folder=run.folder / "answers", command=self.command)
+        results = measure(
+            asked, images, name, options or {}, folder=run.folder / "answers", command=self.command,
+            wait=self.compute.wait,
+        )  # fmt: skip
         return {result.name: result for result in results}
 
     def track(
@@ -168,7 +171,7 @@ class Lab:
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         folder = (self.runs or runs_folder()) / "measured" / f"{name}-{digest}"
         path = folder / "kept.json"
-        with lock(folder):
+        with lock(folder, wait=self.compute.wait):
             if not path.exists():
                 text = json.dumps(whole | {"value": make()}, indent=1, allow_nan=False)
                 write_atomic(path, text.encode())
@@ -248,7 +251,10 @@ class Lab:
         """
         folder = (self.runs or runs_folder()) if run is None else run.folder
         images = scenes.batches(batch, device=self.device)
-        results = measure(asked, images, "detection", options or {}, folder=folder / "answers", command=self.command)
+        results = measure(
+            asked, images, "detection", options or {}, folder=folder / "answers", command=self.command,
+            wait=self.compute.wait,
+        )  # fmt: skip
         return {result.name: result for result in results}
 
     def scenes(self, run: Run, split: Split = "test") -> SceneSet:

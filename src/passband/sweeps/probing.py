@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from passband.data.scenes import SceneBatches
 from passband.models.detector import Detector
 from passband.probes import PROBES
 from passband.reports import page
+from passband.sweeps import sharding
 from passband.sweeps.answers import describe, measure
 from passband.sweeps.resolve import (
     DetectorSubject,
@@ -28,6 +31,7 @@ from passband.sweeps.resolve import (
     scenes_for,
     subject,
 )
+from passband.sweeps.sharding import Share
 from passband.train.device import torch_device
 
 USUAL = ("bands", "robustness", "kernels", "envelope")
@@ -108,12 +112,12 @@ def prepared(
         PassbandError: for whatever the user can mend.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    on = torch_device("auto") if device is None else device
+    on = _device_of(source) if device is None else device
     taken: dict[str, Any] = {"limit": limit, "seed": seed, "data_dir": data_dir, "skip_bad": skip_bad}
     asked: Subject | DetectorSubject
     if isinstance(source, Subject | DetectorSubject):
         asked = source
-        on = str(next(asked.model.parameters()).device)
+        on = _device_of(source)
     elif not detects(source):
         asked = subject(source, **{"device": on, **options})
     else:
@@ -129,6 +133,59 @@ def prepared(
     return asked, scenes_for(data, batch=batch or 8, device=on, **taken)
 
 
+def _device_of(source: str | nn.Module | Subject | DetectorSubject) -> str:
+    """Return where a model lies; one that is yet to be made goes to a GPU where there is one."""
+    if isinstance(source, str):
+        return torch_device("auto")
+    parameters = (source if isinstance(source, nn.Module) else source.model).parameters()
+    return str(next((parameter.device for parameter in parameters), "cpu"))
+
+
+@contextmanager
+def sharing(
+    source: str | nn.Module | Subject | DetectorSubject,
+    data: str,
+    *,
+    devices: int = 1,
+    threads: int = 0,
+    device: str | None = None,
+    **options: Any,
+) -> Iterator[tuple[Subject | DetectorSubject, Batches | SceneBatches, Share | None]]:
+    """Do as :func:`prepared`, and lend out workers beside, which share the probes' work.
+
+    Args:
+        source: As there.
+        data: As there.
+        devices: How many workers; 1 is this process alone.
+        threads: CPU threads of each; 0 shares torch's choice among them.
+        device: As there.
+        **options: As there.
+
+    Raises:
+        PassbandError: for whatever the user can mend.
+    """
+    on = _device_of(source) if device is None else device
+    if devices > 1 and not isinstance(source, str):
+        on = on.partition(":")[0]  # it lies on one of them
+    where = sharding.places(on, devices, threads)
+    with sharding.threads_set(where.threads):
+        asked, batches = prepared(source, data, device=device, **options)
+        again = partial(prepared_there, source, data, **options)
+        with sharding.crew(again, where, (asked, batches)) as share:
+            yield asked, batches, share
+
+
+def prepared_there(
+    source: str | nn.Module | Subject | DetectorSubject, data: str, *, device: str, **options: Any
+) -> tuple[Subject | DetectorSubject, Batches | SceneBatches]:
+    """Do as :func:`prepared` in a worker, where a model that was sent is its own: it is put on the worker's device."""
+    if isinstance(source, nn.Module):
+        source.to(device)
+    elif not isinstance(source, str):
+        source.model.to(device)
+    return prepared(source, data, device=device, **options)
+
+
 def ask(
     asked: Subject | DetectorSubject,
     batches: Batches | SceneBatches,
@@ -138,6 +195,7 @@ def ask(
     command: str,
     precision: str = "float32",
     usual: bool = False,
+    share: Share | None = None,
 ) -> Iterator[tuple[Result, ...]]:
     """Run the planned probes one by one; those whose answer is kept in ``folder`` come at once.
 
@@ -152,6 +210,7 @@ def ask(
         precision: ``"float32"`` or ``"bf16"``, of the model alone.
         usual: Whether the probes are the usual ones, which nobody chose: those that do not apply to the model are
             left out then, and the answer says so.
+        share: As :func:`sharing` lends it; None does all work in this process.
     """
     make_folder(folder)
     found: list[Result] = []
@@ -159,7 +218,7 @@ def ask(
     for name, options in planned.items():
         try:
             results = measure(
-                asked, batches, name, options, folder=folder / "kept", command=command, precision=precision
+                asked, batches, name, options, folder=folder / "kept", command=command, precision=precision, share=share
             )
         except NotApplicable as reason:
             if not usual:
@@ -184,6 +243,8 @@ def probe(
     seed: int = 0,
     batch: int | None = None,
     data_dir: Path | None = None,
+    devices: int = 1,
+    threads: int = 0,
 ) -> Answer:
     """Probe a model on images and write the report.
 
@@ -198,18 +259,22 @@ def probe(
         seed: Of that permutation and of the attacks' random starts.
         batch: Images per batch, 128, of scenes 8, when None; results do not depend on it.
         data_dir: Folder of all data sets.
+        devices: Processes that share the images: a GPU each, or their share of the CPU's threads. Numbers are those of
+            one process with as many threads as each of them; a module goes to them by pickle.
+        threads: CPU threads of each; 0 shares torch's choice among them.
 
     Raises:
         PassbandError: for whatever the user can mend.
     """
     planned = plan(only, options, seed, usual_of(model))
-    asked, batches = prepared(model, data, truth=truth, data_dir=data_dir, limit=limit, seed=seed, batch=batch)
-    folder = Path(out) if out is not None else Path("passband-out") / folder_name(asked.name, data)
     given = {"only": only, "options": list(options) or None, "truth": truth, "limit": limit, "seed": seed}
     usual = {"truth": "label", "seed": 0}
     words = [f"{name}={value!r}" for name, value in given.items() if value not in (None, usual.get(name))]
-    who = repr(model) if isinstance(model, str) else asked.name
-    command = f"passband.probe({', '.join([who, repr(data), *words])})"
-    for _ in ask(asked, batches, planned, folder=folder, command=command, usual=only is None):
-        pass
+    taken: dict[str, Any] = {"truth": truth, "data_dir": data_dir, "limit": limit, "seed": seed, "batch": batch}
+    with sharing(model, data, devices=devices, threads=threads, **taken) as (asked, batches, share):
+        folder = Path(out) if out is not None else Path("passband-out") / folder_name(asked.name, data)
+        who = repr(model) if isinstance(model, str) else asked.name
+        command = f"passband.probe({', '.join([who, repr(data), *words])})"
+        for _ in ask(asked, batches, planned, folder=folder, command=command, usual=only is None, share=share):
+            pass
     return Answer.load(folder)

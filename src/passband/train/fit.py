@@ -261,6 +261,8 @@ def _write(ranks: Ranks, log: Path, at: Position, line: str) -> None:
 def cut_log(log: Path, length: int, score: str) -> None:
     """Cut the log back to where the checkpoint knew it, or begin it; ``score`` is what the task calls its score."""
     with explain_disk(log), log.open("a+b") as file:
+        if file.seek(0, os.SEEK_END) < length:
+            raise PassbandError(f"{log} is shorter than its checkpoint knew it; remove {log.parent} to train anew")
         file.truncate(length)
         if not length:
             file.write(f"epoch,step,lr,loss,train_{score},test_{score},seconds\n".encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,11 @@ from passband.models.wrap import Classifier
 from passband.tasks import TASKS
 from passband.train import build, detecting, launch
 from passband.train.ranks import Ranks
-from passband.train.training import SERVED, Training, as_json, epoch_weights
+from passband.train.training import SERVED, Training, as_json, epoch_weights, facts
 from passband.weights.learn import bake
+
+FILES = ("recipe.yaml", "spec.json", "weights.safetensors", "metrics.json", DONE)
+"""What a finished run cannot be without."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,13 @@ def _train(fabric: Fabric, recipe: Recipe, compute: Compute, runs: Path | None, 
 
 def is_done(folder: Path, keep_epochs: bool = False) -> bool:
     """Tell whether a run is whole, with every epoch's weights where they are wanted."""
-    if not (folder / DONE).exists():
+    if not all((folder / name).exists() for name in FILES):
         return False
     return not keep_epochs or all(epoch_weights(folder, n).exists() for n in range(1, _metrics(folder)["epochs"] + 1))
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return metrics
+    return facts(folder / "metrics.json")
 
 
 def open_run(folder: Path) -> Run:
@@ -154,7 +155,7 @@ def _loaded(run: Run | Path | str, epoch: int | None) -> Classifier | Detector:
         weights = load_file(path)
     except SafetensorError as error:
         raise PassbandError(f"{path} is damaged ({error}); remove the folder {found.folder} to train anew") from None
-    spec = json.loads((found.folder / "spec.json").read_text())
+    spec = facts(found.folder / "spec.json")
     with torch.random.fork_rng():
         # The initial weights are drawn only to be overwritten: the caller's random numbers stay as they were.
         model = _bare(found.recipe, _spec(spec))

@@ -15,6 +15,8 @@ from torch import nn
 
 from passband.core.compute import Compute
 from passband.core.environment import versions
+from passband.core.errors import PassbandError
+from passband.core.plain import read_json
 from passband.core.recipe import Recipe
 from passband.core.store import DONE, explain_disk, write_atomic
 from passband.data.dataset import Batches, ImageSet
@@ -51,6 +53,24 @@ def epoch_weights(folder: Path, epoch: int) -> Path:
 def as_json(value: object) -> bytes:
     """Return plain data as the text of a file."""
     return json.dumps(value, indent=1).encode()
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Read one of the files of a run that are JSON.
+
+    Raises:
+        PassbandError: when it is missing or damaged.
+    """
+    try:
+        found = read_json(path.read_bytes())
+        reason = f"it holds {found!r:.40}"
+    except (OSError, ValueError) as error:
+        found, reason = None, str(error)
+    if not isinstance(found, dict):
+        raise PassbandError(
+            f"{path} is missing or damaged ({reason}); remove it and train the same recipe again, which writes it anew"
+        )
+    return found
 
 
 class Training:
@@ -113,10 +133,11 @@ class Training:
 
     def _prepare(self) -> bool:
         """Write what the run is, and tell whether there is a checkpoint to go on from."""
+        # A run of which a file was lost is not done any more.
+        (self.folder / DONE).unlink(missing_ok=True)
         self._describe()
         if self.checkpoint.exists() and self.compute.keep_epochs and not self._kept():
             # Epochs went by without being kept: the run is trained once more.
-            (self.folder / DONE).unlink(missing_ok=True)
             self.checkpoint.unlink()
         return self.checkpoint.exists()
 
@@ -192,7 +213,7 @@ class Training:
         }  # fmt: skip
         # A run that went on elsewhere says where it was before: its weights are one more draw then.
         path = self.folder / "environment.json"
-        before = json.loads(path.read_text()) if path.exists() else environment
+        before = facts(path) if path.exists() else environment
         earlier = before.pop("before", []) + ([before] if before != environment else [])
         environment |= {"before": earlier} if earlier else {}
         write_atomic(self.folder / "recipe.yaml", self.recipe.text().encode())

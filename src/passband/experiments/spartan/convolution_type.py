@@ -135,6 +135,7 @@ EXPERIMENT = Experiment(
     columns=(COLUMNS[0], *COUNTED, Column(name="throughput", unit="images/s"), Column(name="batch"), *COLUMNS[4:]),
     cases=cases,
     measure=measure,
+    timed=True,
     figures=figures,
     claims=(
         as_reported("F, XT at 224", {"parameters": (3.3, 1), "FLOPs": (0.78, 2), "MACs": (754.2, 1)}, _PLACE),

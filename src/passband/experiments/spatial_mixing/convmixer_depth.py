@@ -139,6 +139,7 @@ EXPERIMENT = Experiment(
     ),
     cases=cases,
     measure=measure,
+    timed=True,
     figures=figures,
     claims=[claim for depth in DEPTHS[Scale.FULL] for claim in _claims(depth)],
 )  # fmt: skip

@@ -276,6 +276,7 @@ EXPERIMENT = Experiment(
     columns=NUMBERS,
     cases=cases,
     measure=measure,
+    timed=True,
     claims=_claims(),
     figures=figures,
 )

@@ -1,0 +1,152 @@
+"""Trials of the executors with real trainings: killed pools, a lost node of a Ray cluster, jobs through submitit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from executed import ask, done
+
+from passband.core.answer import Answer
+from passband.core.compute import Compute
+from passband.core.errors import MissingData
+from passband.core.results import Table
+from passband.core.scale import Scale
+from passband.core.store import DONE
+from passband.experiments.catalog import find
+from passband.experiments.reproduce import reproduce
+from passband.sweeps.lab import Lab
+from passband.sweeps.ray_executor import RayCluster
+from passband.sweeps.slurm_executor import Slurm
+
+pytestmark = pytest.mark.trials
+
+NAME = "high-frequency/batchnorm-on-low"
+"""Six cases, four trainings: two cases each ask for the same one."""
+KILLS = 10
+
+
+def lab(runs: Path) -> Lab:
+    experiment = find(NAME)
+    compute = Compute(device="cpu", threads=1)
+    return Lab(Scale.SMOKE, "c", runs=runs, compute=compute, limit=experiment.limit.get(Scale.SMOKE))
+
+
+def table(answer: Answer) -> tuple:
+    found = answer["table"]
+    assert isinstance(found, Table)
+    return found.columns, found.rows
+
+
+def weights(runs: Path) -> dict[str, str]:
+    return {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in runs.glob("*/weights.safetensors")
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> tuple[tuple, dict[str, str]]:
+    """The table and the weights of one process after another."""
+    runs = tmp_path_factory.mktemp("alone")
+    return table(reproduce(NAME, find(NAME), lab(runs))), weights(runs)
+
+
+def test_a_killed_sweep_over_a_pool_ends_with_the_same_table(alone, tmp_path) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    words = ["reproduce", NAME, "--on", "local:2", "--threads", "2", "--device", "cpu", "--out", str(out)]
+    chance, kills, whole = random.Random(0), 0, 0
+    while kills < KILLS or not whole:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "passband", *words], env=os.environ | {"PASSBAND_RUNS": str(runs)},
+            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        if kills < KILLS and killed(program, runs, chance.uniform(0, 8)):
+            kills += 1
+            continue
+        assert program.wait(600) == 0
+        whole += 1
+        assert (table(Answer.load(out)), weights(runs)) == alone
+        shutil.rmtree(runs)
+    print(f"{kills} kills, {whole} whole sweeps")
+
+
+def killed(program: subprocess.Popen, runs: Path, seconds: float) -> bool:
+    """Kill a program and its group some seconds after it began to write; tell whether it was still at work."""
+    before = newest(runs)
+    while newest(runs) == before and program.poll() is None:
+        time.sleep(0.02)
+    try:
+        program.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+        return True
+    return False
+
+
+def newest(folder: Path) -> float:
+    times = [0.0]
+    for path in folder.rglob("*"):
+        try:
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:
+            continue  # a temporary file, renamed since
+    return max(times)
+
+
+def test_a_sweep_over_a_ray_cluster_that_loses_a_node_ends_with_the_same_table(alone, tmp_path, monkeypatch) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", short)
+    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    runs, lost = tmp_path / "runs", list[str]()
+    try:
+        node = cluster.add_node(num_cpus=1)
+        watch = threading.Thread(target=lambda: lost.extend(loses(cluster, node, runs)), daemon=True)
+        watch.start()
+        answer = reproduce(NAME, find(NAME), lab(runs), executor=RayCluster(cluster.address, 1, "cpu"))
+        alive = [one["Alive"] for one in ray.nodes()]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        shutil.rmtree(short, ignore_errors=True)
+    assert len(lost) == 2 and sorted(alive) == [False, True]
+    assert (table(answer), weights(runs)) == alone
+
+
+def loses(cluster, node, runs: Path) -> list[str]:
+    """Take a node of one CPU away as soon as two trainings are under way, one on each, and return their runs."""
+    while len(found := under_way(runs)) < 2:
+        time.sleep(0.02)
+    cluster.remove_node(node, allow_graceful=False)
+    return found
+
+
+def under_way(runs: Path) -> list[str]:
+    logs = list(runs.glob("*/log.csv"))
+    return [log.parent.name for log in logs if not (log.parent / DONE).exists()]
+
+
+def test_jobs_go_through_submitit(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
+    place = Slurm({"timeout_min": 5}, cluster="local", folder=tmp_path / "slurm")
+    items = ("sleep 1", "die here", "a")
+    assert ask(place, tmp_path, *items) == [item.upper() for item in items]
+    assert done(tmp_path) == sorted(items)
+    with pytest.raises(MissingData, match="clothes is not here"):
+        ask(place, tmp_path, "refuse clothes", "sleep 600")
+    assert done(tmp_path) == sorted(items)
