@@ -4,7 +4,7 @@
 
 The JSON is what these commands answered: ``passband reproduce spatial-mixing/resnet-depth --scale small`` (kept by
 ``docs/answers.py``) and ``python -m benchmarks.NAME --json docs/results/NAME.json`` for separable, attacks,
-carlini_wagner, convmixer, mixers, bands, loading and spartan.
+carlini_wagner, convmixer, mixers, bands, loading and spartan. ``results/plan.json`` is what ``docs/plan.py`` counted.
 """
 
 from __future__ import annotations
@@ -190,6 +190,63 @@ def keep_harden(folders: list[str]) -> None:
     (RESULTS / "harden.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
+GPU, CPU = 20.0, 0.25
+"""Teraflops that are assumed of a GPU, and those that two CPU cores were measured at, on dense convolutions."""
+
+
+def plan_table(teraflops: float = GPU) -> str:
+    """Return what every table of the papers costs at full scale, by a GPU's assumed rate, and all of them together."""
+    document = json.loads((RESULTS / "plan.json").read_text())
+    rows: list[dict[str, Any]] = document["rows"]
+    sums = ("cases", "new", "images", "flops", "disk")
+    rows.append({"experiment": "**all**", "shared": 0, "memory": max(row["memory"] for row in rows)})
+    rows[-1] |= {name: sum(row[name] for row in rows[:-1]) for name in sums}
+    rows[-1]["alone"] = rows[-1]["flops"]
+    lines = [
+        f"| table or figure | cases | trainings (+ shared) | images learned from (10⁶) | PFLOP | images/s at "
+        f"{teraflops:g} TFLOP/s | GPU-hours | GPU-hours alone | days of two CPU cores | runs on disk (GB) | largest "
+        "set in memory (GB) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        shared = f" + {row['shared']}" if row["shared"] else ""
+        seconds = row["flops"] / (1e12 * teraflops)
+        cells = [
+            row["images"] / 1e6, row["flops"] / 1e15, row["images"] / seconds if seconds else 0, seconds / 3600,
+            row["alone"] / (1e12 * teraflops) / 3600, row["flops"] / (1e12 * CPU) / 86400, row["disk"] / 1e9,
+            row["memory"] / 1e9,
+        ]  # fmt: skip
+        numbers = " | ".join(_planned(cell) for cell in cells)
+        lines.append(f"| {row['experiment']} | {row['cases']:,} | {row['new']:,}{shared} | {numbers} |")
+    return "\n".join([*lines, "", _plan_note(teraflops, document["equal_seconds"])])
+
+
+def _planned(cell: float) -> str:
+    """Write two digits; nothing of what costs nothing."""
+    if not cell:
+        return ""
+    return f"{cell:,.0f}" if cell >= 10 else f"{cell:.1f}" if cell >= 1 else f"{cell:.1g}"
+
+
+def _plan_note(teraflops: float, equal_seconds: float) -> str:
+    return (
+        "A plan, computed by `python docs/plan.py` from the recipes and not measured. An image costs the FLOPs of its "
+        "network's forward pass (2 for a multiply-add) times the passes of its recipe: 3 to learn from it, 2 for each "
+        f"step of an attack. {teraflops:g} TFLOP/s is an assumption: nothing was timed on a GPU, and small networks "
+        f"reach less; {CPU:g} TFLOP/s is what two CPU cores reach at most, on dense convolutions in float32: whole "
+        "trainings of the small networks of small scale reached 0.001 to 0.06, counted in the same way, on a machine "
+        "that did other work too, so that the days are a lower bound. Not counted: "
+        "probes, the log's look at the test images after each epoch, reading and augmenting, and all that is no "
+        "convolution or matrix product; parts that stay frozen are counted as if they learned. A training that "
+        "an experiment further up has is shared; *alone* counts it again, for who makes this table only. Without "
+        "trainings a table is counted or timed, and the column is empty. On disk: weights, the checkpoint, kept epochs "
+        "where an experiment keeps them, no answers of probes. In memory: decoded training images of one training, "
+        "which are all held; scenes are read when needed. The epochs of the control of equal seconds in "
+        f"`convmixer-depth` follow from a step's seconds; here a step of everything takes {equal_seconds:g} times "
+        "that of channels alone."
+    )
+
+
 PAGES = {
     "README.md": {"results": results_table, "benchmark": benchmark_table},
     "docs/mixing.md": {"mixers": mixers_table, "convmixer": convmixer_table},
@@ -197,6 +254,7 @@ PAGES = {
     "docs/hardening.md": {"harden": harden_tables},
     "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
+    "docs/scaling.md": {"plan": plan_table},
 }
 """Each page's tables, by their marks."""
 

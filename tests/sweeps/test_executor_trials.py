@@ -25,27 +25,33 @@ from passband.core.scale import Scale
 from passband.core.store import DONE
 from passband.experiments.catalog import find
 from passband.experiments.reproduce import reproduce
+from passband.sweeps.executors import Executor
 from passband.sweeps.lab import Lab
 from passband.sweeps.ray_executor import RayCluster
 from passband.sweeps.slurm_executor import Slurm
 
 pytestmark = pytest.mark.trials
 
-NAME = "high-frequency/batchnorm-on-low"
+SHARED = "high-frequency/batchnorm-on-low"
 """Six cases, four trainings: two cases each ask for the same one."""
+LONG = "spatial-mixing/width"
+"""Four cases, four trainings of some seconds."""
 KILLS = 10
 
 
-def lab(runs: Path) -> Lab:
-    experiment = find(NAME)
+def measured(name: str, runs: Path, executor: Executor | None = None) -> Answer:
+    experiment = find(name)
     compute = Compute(device="cpu", threads=1)
-    return Lab(Scale.SMOKE, "c", runs=runs, compute=compute, limit=experiment.limit.get(Scale.SMOKE))
+    lab = Lab(Scale.SMOKE, "c", runs=runs, compute=compute, limit=experiment.limit.get(Scale.SMOKE))
+    return reproduce(name, experiment, lab, executor=executor)
 
 
-def table(answer: Answer) -> tuple:
+def table(answer: Answer) -> list[dict]:
+    """Return the rows of an answer, but for the seconds that trainings took."""
     found = answer["table"]
     assert isinstance(found, Table)
-    return found.columns, found.rows
+    names = [column.name for column in found.columns]
+    return [{name: cell for name, cell in zip(names, row, strict=True) if name != "seconds"} for row in found.rows]
 
 
 def weights(runs: Path) -> dict[str, str]:
@@ -54,30 +60,26 @@ def weights(runs: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> tuple[tuple, dict[str, str]]:
-    """The table and the weights of one process after another."""
-    runs = tmp_path_factory.mktemp("alone")
-    return table(reproduce(NAME, find(NAME), lab(runs))), weights(runs)
-
-
-def test_a_killed_sweep_over_a_pool_ends_with_the_same_table(alone, tmp_path) -> None:
+def test_a_killed_sweep_over_a_pool_ends_with_the_same_table(tmp_path) -> None:
     runs, out = tmp_path / "runs", tmp_path / "out"
-    words = ["reproduce", NAME, "--on", "local:2", "--threads", "2", "--device", "cpu", "--out", str(out)]
+    alone = table(measured(LONG, tmp_path / "alone")), weights(tmp_path / "alone")
+    words = ["reproduce", LONG, "--on", "local:2", "--threads", "2", "--device", "cpu", "--out", str(out)]
     chance, kills, whole = random.Random(0), 0, 0
-    while kills < KILLS or not whole:
+    while kills < KILLS or runs.exists():
         program = subprocess.Popen(
             [sys.executable, "-m", "passband", *words], env=os.environ | {"PASSBAND_RUNS": str(runs)},
             start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        if kills < KILLS and killed(program, runs, chance.uniform(0, 8)):
-            kills += 1
+        if kills < KILLS and weights(runs).keys() != alone[1].keys() and killed(program, runs, chance.uniform(0, 5)):
+            kills += len(weights(runs)) < len(alone[1])  # those that hit no training prove little
             continue
+        # The trainings are done: this sweep goes to its end, and the next one begins with nothing.
         assert program.wait(600) == 0
         whole += 1
         assert (table(Answer.load(out)), weights(runs)) == alone
         shutil.rmtree(runs)
-    print(f"{kills} kills, {whole} whole sweeps")
+    assert whole
+    print(f"{kills} kills while trainings were under way, {whole} sweeps of which each gave the same table")
 
 
 def killed(program: subprocess.Popen, runs: Path, seconds: float) -> bool:
@@ -104,7 +106,7 @@ def newest(folder: Path) -> float:
     return max(times)
 
 
-def test_a_sweep_over_a_ray_cluster_that_loses_a_node_ends_with_the_same_table(alone, tmp_path, monkeypatch) -> None:
+def test_a_sweep_over_a_ray_cluster_that_loses_a_node_ends_with_the_same_table(tmp_path, monkeypatch) -> None:
     ray = pytest.importorskip("ray", reason="ray is not installed")
     from ray.cluster_utils import Cluster
 
@@ -117,14 +119,16 @@ def test_a_sweep_over_a_ray_cluster_that_loses_a_node_ends_with_the_same_table(a
         node = cluster.add_node(num_cpus=1)
         watch = threading.Thread(target=lambda: lost.extend(loses(cluster, node, runs)), daemon=True)
         watch.start()
-        answer = reproduce(NAME, find(NAME), lab(runs), executor=RayCluster(cluster.address, 1, "cpu"))
+        answer = measured(SHARED, runs, RayCluster(cluster.address, 1, "cpu"))
+        watch.join(60)
         alive = [one["Alive"] for one in ray.nodes()]
     finally:
         ray.shutdown()
         cluster.shutdown()
         shutil.rmtree(short, ignore_errors=True)
     assert len(lost) == 2 and sorted(alive) == [False, True]
-    assert (table(answer), weights(runs)) == alone
+    alone = tmp_path / "alone"
+    assert table(answer) == table(measured(SHARED, alone)) and weights(runs) == weights(alone)
 
 
 def loses(cluster, node, runs: Path) -> list[str]:

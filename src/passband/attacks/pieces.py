@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _recalled(folder: Path, key: str) -> Found | None:
             for name in file.files:
                 kind, _, rest = name.partition(".")
                 found[kind][rest] = file[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
         raise PassbandError(f"a kept part of the evaluation is damaged; remove {path} and start again") from None
     return Found(**found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -70,6 +71,15 @@ def read_json(text: str | bytes) -> Any:
         if not level:
             return value
     raise ValueError(_DEEP)
+
+
+def read_kept(path: Path) -> dict[str, Any] | None:
+    """Return what a file keeps that can be made again; None where it is not there, or damaged."""
+    try:
+        kept = read_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
 
 
 def check_plain(value: Any) -> None:

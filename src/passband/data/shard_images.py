@@ -7,10 +7,10 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from passband.core.plain import read_kept
 from passband.core.progress import track
 from passband.core.store import cache_folder, explain_disk, write_atomic
 from passband.data.dataset import ImageSet, derive, permutation
@@ -92,8 +92,9 @@ def _listed(source: Shards) -> tuple[list[str], np.ndarray]:
     """Return every sample's key and label, found by going through the shards once."""
     mark = hashlib.sha256(f"{source.info.place}\n{source.info.fingerprint}".encode()).hexdigest()[:32]
     path = cache_folder() / "shards" / f"{mark}-samples.json"
-    if not path.is_file():
-        facts: dict[str, Any] = {"keys": [], "labels": []}
+    facts = read_kept(path)
+    if facts is None:
+        facts = {"keys": [], "labels": []}
         for shard in track(range(len(source.shards)), f"going through the shards of {source.info.place}"):
             opened = source.open(shard)
             for index in range(source.shards[shard].length):
@@ -103,7 +104,6 @@ def _listed(source: Shards) -> tuple[list[str], np.ndarray]:
         with explain_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(facts).encode())
-    facts = json.loads(path.read_text())
     return facts["keys"], np.array(facts["labels"], dtype=np.int64)
 
 

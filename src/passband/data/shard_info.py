@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from passband.core.errors import PassbandError
+from passband.core.plain import read_json, read_kept
 from passband.core.progress import track
 from passband.core.store import cache_folder, explain_disk, write_atomic
 from passband.data.shard_store import MissingFile, changed, join, list_tars, read_file
@@ -79,9 +80,9 @@ def read_info(place: str, split: str) -> ShardInfo:
 
 def _parsed(text: bytes, place: str) -> dict[str, Any]:
     try:
-        facts = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _broken(place, str(error).splitlines()[0]) from None
+        facts = read_json(text)
+    except ValueError as error:
+        raise _broken(place, str(error)) from None
     if not isinstance(facts, dict) or not isinstance(facts.get("splits"), dict):
         raise _broken(place, "it has no 'splits'")
     return facts
@@ -134,8 +135,8 @@ def _survey(place: str, shards: Sequence[Shard], mark: str) -> dict[str, Any]:
     times = [changed(join(place, one.name)) for one in shards]
     name = hashlib.sha256(f"{place}\n{mark}\n{times}".encode()).hexdigest()[:32]
     path = cache_folder() / "shards" / f"{name}.json"
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
+    kept = read_kept(path)
+    if kept is not None:
         return kept
     lengths, largest = [], -1
     for one in track(shards, f"going through the shards of {place}"):

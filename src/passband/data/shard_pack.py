@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from passband.core.errors import PassbandError
+from passband.core.plain import read_kept
 from passband.core.progress import track
 from passband.core.store import explain_disk, lock, write_atomic
 from passband.data.dataset import permutation
@@ -113,11 +114,7 @@ def _mark(listings: dict[str, Listing], plans: dict[str, list[Packed]]) -> str:
 
 
 def _same(to: Path, mark: str) -> Path:
-    try:
-        made_of = json.loads((to / INFO).read_text()).get("made_of")
-    except (OSError, ValueError, AttributeError):
-        made_of = None
-    if made_of != mark:
+    if (read_kept(to / INFO) or {}).get("made_of") != mark:
         raise PassbandError(f"{to} is there already and holds other things; remove it, or name another folder")
     return to
 
@@ -146,10 +143,7 @@ def _write_all(part: Path, listings: dict[str, Listing], plans: dict[str, list[P
 
 def _continued(part: Path, mark: str) -> dict[str, str]:
     """Return the digests of the shards that are written already; those of other images are removed."""
-    try:
-        facts = json.loads((part / _PROGRESS).read_text())
-    except (OSError, ValueError):
-        facts = {}
+    facts = read_kept(part / _PROGRESS) or {}
     if facts.get("made_of") == mark:
         digests: dict[str, str] = facts["digests"]
         return digests

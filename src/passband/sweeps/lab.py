@@ -14,6 +14,7 @@ import torch
 from passband.core.compute import Compute
 from passband.core.environment import versions
 from passband.core.errors import PassbandError
+from passband.core.plain import read_json
 from passband.core.recipe import Recipe
 from passband.core.results import Result
 from passband.core.scale import Scale
@@ -176,8 +177,8 @@ class Lab:
                 text = json.dumps(whole | {"value": make()}, indent=1, allow_nan=False)
                 write_atomic(path, text.encode())
             try:
-                value: T = json.loads(path.read_text())["value"]
-            except (ValueError, KeyError) as error:
+                value: T = read_json(path.read_bytes())["value"]
+            except (ValueError, KeyError, TypeError) as error:
                 raise PassbandError(f"{path} is damaged ({error}); remove it and give the same command again") from None
         return value
 

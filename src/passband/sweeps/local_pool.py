@@ -12,11 +12,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from types import FrameType
 from typing import Any, TypeVar
 
 from passband.core.progress import track
+from passband.core.worker import follow_parent
 from passband.sweeps.working import GRACE, RETRIES, Failed, attempt, interruptible, lost, opened
 
 # torch is imported in no line above: a worker chooses its GPU before that.
@@ -156,24 +156,14 @@ def _begin(gpu: str | None) -> None:
     """Prepare a worker."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    # A terminal's Ctrl-C reaches every process; the parent then asks, once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _asked)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    follow_parent()
 
 
 def _asked(number: int, frame: FrameType | None) -> None:
     if _busy:
         raise KeyboardInterrupt
     os._exit(128 + number)
-
-
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    # Nothing is lost: what is on disk is whole at any moment.
-    os._exit(1)
 
 
 def _work(function: Callable[[T], R], item: T) -> R | Failed:

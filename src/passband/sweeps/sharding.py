@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -21,10 +19,12 @@ import torch
 from passband.attacks.pieces import Unfinished
 from passband.core.errors import NotApplicable, PassbandError
 from passband.core.progress import mirrored, relay, silence
+from passband.core.worker import follow_parent
 from passband.data.dataset import Batches
 from passband.data.scenes import SceneBatches
 from passband.sweeps.answers import Work, run
 from passband.sweeps.resolve import DetectorSubject, Subject
+from passband.train.device import several
 
 Asked = tuple[Subject | DetectorSubject, Batches | SceneBatches]
 """A model and the images that it is asked about."""
@@ -63,16 +63,10 @@ def places(device: str, devices: int, threads: int) -> Places:
     """
     if devices < 1 or threads < 0:
         raise PassbandError(f"devices are 1 or more, and threads 0 or more; got {devices} and {threads}")
-    kind, _, index = device.partition(":")
     count = threads or max(1, torch.get_num_threads() // devices)
     if devices == 1:
         return Places((device,), count)
-    if index:
-        raise PassbandError(f"--device {device} is one device, and {devices} are asked for; give --device {kind}")
-    if kind == "mps":
-        raise PassbandError("--device mps is a single device; leave --devices out, or take --device cpu")
-    if kind == "cuda" and devices > torch.cuda.device_count():
-        raise PassbandError(f"--devices {devices}: torch finds {torch.cuda.device_count()} GPUs here; ask for as many")
+    kind = several(device, devices)
     return Places(tuple(f"cuda:{at}" if kind == "cuda" else kind for at in range(devices)), count)
 
 
@@ -203,9 +197,7 @@ def serve(pipe: Connection, device: str, threads: int, tells: bool) -> None:
         threads: CPU threads.
         tells: Whether the parent is told how far this worker is.
     """
-    # A terminal's Ctrl-C reaches every process; the parent then ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    follow_parent()
     torch.set_num_threads(threads)
     if tells:
         relay(lambda *far: pipe.send((_TOLD, far)))
@@ -232,13 +224,6 @@ def serve(pipe: Connection, device: str, threads: int, tells: bool) -> None:
 
 def _identity(asked: Asked) -> tuple[str, str]:
     return asked[0].digest, asked[1].dataset.fingerprint
-
-
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)  # nothing is lost: what is on disk is whole at any moment
 
 
 def _portable(error: Exception) -> Exception:

@@ -28,6 +28,22 @@ def torch_device(name: str) -> str:
     return name
 
 
+def several(device: str, count: int) -> str:
+    """Return the kind of device of which several are asked for.
+
+    Raises:
+        PassbandError: when one is named, or there are not as many.
+    """
+    kind, _, index = device.partition(":")
+    if index:
+        raise PassbandError(f"--device {device} is one device, and {count} are asked for; give --device {kind}")
+    if kind == "mps":
+        raise PassbandError("--device mps is a single device; leave --devices out, or take --device cpu")
+    if kind == "cuda" and count > torch.cuda.device_count():
+        raise PassbandError(f"--devices {count}: torch finds {torch.cuda.device_count()} GPUs here; ask for as many")
+    return kind
+
+
 def hardware_class(device: str) -> str:
     """Return what a torch device is: the GPU's name, else the processor and its cores."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else hardware()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,7 +28,12 @@ def deferred() -> Iterator[Interrupt]:
         yield interrupt
         return
 
+    own = os.getpid()
+
     def remember(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:
+            # A helper that was forked off inherits this: whoever forked it ends it.
+            os._exit(128 + number)
         if interrupt.asked:
             raise KeyboardInterrupt
         interrupt.asked = True

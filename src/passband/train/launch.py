@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -23,13 +22,13 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from passband.core.compute import Compute
 from passband.core.errors import PassbandError
-from passband.train.device import torch_device
+from passband.core.worker import follow_parent
+from passband.train.device import several, torch_device
 
 _PRECISION: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed", "float64": "64-true"}
 _PATIENCE = timedelta(days=7)
 """How long a rank waits for another: an evaluation or a folder's lock may take long, and a rank that died is noticed
 by whatever started it."""
-_PR_SET_PDEATHSIG = 1
 _INTERRUPTED = b"interrupted"
 
 
@@ -49,12 +48,7 @@ def fabric(compute: Compute, precision: str) -> Fabric:
     if not shared(compute):
         return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=_PRECISION[precision])
     devices, nodes = _counts(compute)
-    if index:
-        raise PassbandError(f"--device {device} is one device, and {devices} are asked for; give --device {kind}")
-    if kind == "mps":
-        raise PassbandError("--device mps is a single device; leave --devices out, or take --device cpu")
-    if kind == "cuda" and devices > torch.cuda.device_count():
-        raise PassbandError(f"--devices {devices}: torch finds {torch.cuda.device_count()} GPUs here; ask for as many")
+    several(device, devices)
     # It tells every rank's start; errors and warnings stay.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     strategy = DDPStrategy(start_method="popen" if _external() else "spawn", timeout=_PATIENCE)
@@ -108,7 +102,7 @@ def launch(function: Callable[..., Any], compute: Compute, precision: str, *argu
     with tempfile.TemporaryDirectory(prefix="passband-") as place, _passing_on() as asked:
         try:
             # As bytes: Fabric goes through what it is given, and takes no frozen value.
-            told: bytes = made.launch(_in_rank, place, os.getpid(), pickle.dumps((function, arguments)))
+            told: bytes = made.launch(_in_rank, place, pickle.dumps((function, arguments)))
         except (ProcessExitedException, ProcessRaisedException) as failure:
             if asked():
                 raise KeyboardInterrupt from None
@@ -118,12 +112,10 @@ def launch(function: Callable[..., Any], compute: Compute, precision: str, *argu
     return pickle.loads(told)
 
 
-def _in_rank(fabric: Fabric, place: str, parent: int, work: bytes) -> bytes:
+def _in_rank(fabric: Fabric, place: str, work: bytes) -> bytes:
     """Run in one of the processes; an error goes to the parent by a file."""
-    # The parent passes on what it is told: Ctrl-C in a terminal would reach every process a second time.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    _die_with(parent)
     function, arguments = pickle.loads(work)
     try:
         return pickle.dumps(function(fabric, *arguments))
@@ -132,13 +124,6 @@ def _in_rank(fabric: Fabric, place: str, parent: int, work: bytes) -> bytes:
     except PassbandError as error:
         (Path(place) / str(fabric.global_rank)).write_bytes(pickle.dumps(error))
         raise SystemExit(2) from None
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to end this process, as Ctrl-C would, when the one that started it is gone."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise KeyboardInterrupt
 
 
 @contextmanager
