@@ -92,6 +92,36 @@ def spartan_table() -> str:
     return _comparisons("spartan.json")
 
 
+def streaming_table() -> str:
+    """Return the readers' speed against timm's, and what they hold."""
+    entries: list[dict[str, Any]] = json.loads((RESULTS / "streaming.json").read_text())
+    return _comparisons("streaming.json") + "\n\n" + entries[-1]["note"].capitalize() + "."
+
+
+def trials_table() -> str:
+    """Return how many kills fell where, and what differed."""
+    found: list[dict[str, Any]] = json.loads((RESULTS / "trials.json").read_text())
+    lines = ["| command | trials | kills | torn writes | where they fell | what differed |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for one in found:
+        places = ", ".join(f"{place} {count}" for place, count in one["places"].items())
+        differed = "; ".join(one["differences"]) or "nothing"
+        lines.append(f"| {one['name']} | {one['trials']} | {one['kills']} | {one['torn']} | {places} | {differed} |")
+    return "\n".join(lines)
+
+
+def fuzz_table() -> str:
+    """Return how many cases each target of the fuzzing had, and what came of them."""
+    found: dict[str, Any] = json.loads((RESULTS / "fuzz.json").read_text())
+    lines = ["| target | cases | worked | refused | crashed |", "|---|---|---|---|---|"]
+    for one in found["targets"]:
+        numbers = " | ".join(f"{one[name]:,}" for name in ("cases", "worked", "refused"))
+        lines.append(f"| {one['name']} | {numbers} | {len(one['crashes'])} |")
+    seconds = sum(one["seconds"] for one in found["targets"])
+    lines += ["", f"{found['cases']:,} cases, seed {found['seed']}, {seconds / 60:.0f} minutes on one core."]
+    return "\n".join(lines)
+
+
 def benchmark_table() -> str:
     """Return each comparison of separable steps with its range and, where it has one, its target."""
     return _comparisons("separable.json")
@@ -205,7 +235,7 @@ def plan_table(teraflops: float = GPU) -> str:
     lines = [
         f"| table or figure | cases | trainings (+ shared) | images learned from (10⁶) | PFLOP | images/s at "
         f"{teraflops:g} TFLOP/s | GPU-hours | GPU-hours alone | days of two CPU cores | runs on disk (GB) | largest "
-        "set in memory (GB) |",
+        "decoded set (GB) |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -240,8 +270,9 @@ def _plan_note(teraflops: float, equal_seconds: float) -> str:
         "convolution or matrix product; parts that stay frozen are counted as if they learned. A training that "
         "an experiment further up has is shared; *alone* counts it again, for who makes this table only. Without "
         "trainings a table is counted or timed, and the column is empty. On disk: weights, the checkpoint, kept epochs "
-        "where an experiment keeps them, no answers of probes. In memory: decoded training images of one training, "
-        "which are all held; scenes are read when needed. The epochs of the control of equal seconds in "
+        "where an experiment keeps them, no answers of probes. Decoded: the training images of one training at their "
+        "final size, a file of the cache folder that is mapped into memory; scenes and streams are read when needed. "
+        "The epochs of the control of equal seconds in "
         f"`convmixer-depth` follow from a step's seconds; here a step of everything takes {equal_seconds:g} times "
         "that of channels alone."
     )
@@ -254,7 +285,8 @@ PAGES = {
     "docs/hardening.md": {"harden": harden_tables},
     "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
-    "docs/scaling.md": {"plan": plan_table},
+    "docs/scaling.md": {"plan": plan_table, "streaming": streaming_table},
+    "docs/reliability.md": {"trials": trials_table, "fuzz": fuzz_table},
 }
 """Each page's tables, by their marks."""
 

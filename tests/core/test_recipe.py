@@ -79,6 +79,11 @@ def test_every_changed_field_changes_the_digest(change: str) -> None:
     assert Recipe().with_settings([change]).digest("data") != Recipe().digest("data")
 
 
+@pytest.mark.parametrize("change", ["sync_batchnorm=false", "data.stream=false"])
+def test_no_is_the_same_as_nothing(change: str) -> None:
+    assert Recipe().with_settings([change]) == Recipe()
+
+
 def test_every_field_is_covered_by_the_changes_above() -> None:
     marker = test_every_changed_field_changes_the_digest.pytestmark[0]  # type: ignore[attr-defined]
     named = {change.partition("=")[0].partition(".")[0] for change in marker.args[1]}

@@ -88,6 +88,7 @@ def test_what_two_processes_cannot_share(words, shared) -> None:
     assert words in shared[words]
 
 
+@pytest.mark.slow
 def test_five_steps_in_single_precision_and_a_refusal_in_processes_of_their_own(tmp_path) -> None:
     recipe = TINY.with_settings(["precision=float32", "data.part=40", "epochs=1"])
     one, two = (run.train(recipe, compute=how, runs=tmp_path / str(how.devices)) for how in (ONE, TWO))
@@ -96,6 +97,7 @@ def test_five_steps_in_single_precision_and_a_refusal_in_processes_of_their_own(
         run.train(REFUSED["train it on one device"], compute=TWO, runs=tmp_path)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_same_training(tmp_path) -> None:
     (tmp_path / "recipe.yaml").write_text(TINY.with_settings(["epochs=1"]).text())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

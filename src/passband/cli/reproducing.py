@@ -45,7 +45,7 @@ def one(name: str, wanted: Wanted, out: Path, command: str) -> int:
     from passband.core.errors import unknown
     from passband.core.results import Table
     from passband.core.scale import Scale
-    from passband.core.store import make_folder
+    from passband.core.store import lock, make_folder
     from passband.reports import page
     from passband.sweeps.executors import executor
 
@@ -64,8 +64,9 @@ def one(name: str, wanted: Wanted, out: Path, command: str) -> int:
     lab = Lab(scale, command, data_dir=wanted.data_dir, compute=compute, limit=experiment.limit.get(scale))
     make_folder(out)
     answer = reproduce(name, experiment, lab, data=wanted.data, executor=place)
-    answer.save(out)
-    where = page.write(out)
+    with lock(out, wait=True):
+        answer.save(out)
+        where = page.write(out)
     for result in answer.results:
         if isinstance(result, Table) and result.name == "table":
             show.table(result)

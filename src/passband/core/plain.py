@@ -18,6 +18,8 @@ MOST = 100_000
 """Values of a YAML document, each counted as often as it is referred to."""
 LARGEST = 2**63
 """What a whole number stays below; nothing here counts further."""
+FARTHEST = 1e300
+"""What a number's size stays within, so that differences and percents of it are numbers too."""
 _DEEP = f"it has more than {DEEPEST} levels of lists and mappings"
 
 
@@ -51,7 +53,7 @@ def read_yaml(text: str) -> Any:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Read JSON whose numbers are finite, as its standard has them.
+    """Read JSON whose numbers are finite, as its standard has them, and some way from where they end.
 
     Raises:
         ValueError: for anything else; its text is one line.
@@ -129,8 +131,8 @@ def _check_single(value: Any) -> None:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"it holds the number {text[:40]}, which is not finite")
+    if abs(number) > FARTHEST:
+        raise ValueError(f"it holds the number {text[:40]}, which is beyond {FARTHEST:g}")
     return number
 
 

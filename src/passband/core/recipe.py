@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from passband.core.errors import PassbandError, shortened, unknown
 from passband.core.options import fraction, split_assignments
@@ -47,6 +47,11 @@ class Part(BaseModel):
         return {key: fraction(value) for key, value in (self.model_extra or {}).items()}
 
 
+def _false_is_null(value: bool | None) -> bool | None:
+    """Keep one way of saying no: a null field takes no part in the digest."""
+    return value or None
+
+
 class DataPart(BaseModel):
     """Say what a training sees.
 
@@ -68,7 +73,9 @@ class DataPart(BaseModel):
     part: int | None = Field(default=None, ge=1)
     view: Part | None = None
     shuffle_labels: bool = False
-    stream: Literal[True] | None = None
+    stream: bool | None = None
+
+    _plain_stream = field_validator("stream")(_false_is_null)
 
 
 class Normalization(BaseModel):
@@ -197,9 +204,11 @@ class Recipe(BaseModel):
     clip: float | None = Field(default=None, gt=0)
     ema: Average | None = None
     precision: Literal["float32", "bf16", "float64"] = "float32"
-    sync_batchnorm: Literal[True] | None = None
+    sync_batchnorm: bool | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
     revision: int = 1
+
+    _plain_sync = field_validator("sync_batchnorm")(_false_is_null)
 
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:

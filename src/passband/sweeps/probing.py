@@ -14,7 +14,7 @@ from passband.core.answer import Answer
 from passband.core.errors import NotApplicable, PassbandError, unknown
 from passband.core.options import defaults, split_assignments
 from passband.core.results import Result
-from passband.core.store import file_name, make_folder
+from passband.core.store import file_name, lock, make_folder
 from passband.data.dataset import Batches
 from passband.data.scenes import SceneBatches
 from passband.models.detector import Detector
@@ -227,8 +227,9 @@ def ask(
             continue
         found += results
         yield results
-    Answer(head, found).save(folder)
-    page.write(folder)
+    with lock(folder, wait=True):
+        Answer(head, found).save(folder)
+        page.write(folder)
 
 
 def probe(

@@ -70,6 +70,8 @@ def training(scale: Scale, *, data: str, seed: int, model: dict[str, Any] | None
         **fields: Other fields of the recipe.
     """
     part = {Scale.SMOKE: 128, Scale.SMALL: 8000, Scale.FULL: None}[scale]
+    # Its windows are cut from the photographs themselves, as its authors' are.
+    streamed = True if scale is Scale.FULL and data == "imagenet" else None
     below = {
         "augment": [{"name": "crop", "pad": 4}, {"name": "flip"}],
         "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.03, "decay": "kernels"},
@@ -80,7 +82,7 @@ def training(scale: Scale, *, data: str, seed: int, model: dict[str, Any] | None
     return Recipe.of(
         {
             "model": model or network(scale),
-            "data": {"name": data, "size": 224 if scale is Scale.FULL else 32, "part": part},
+            "data": {"name": data, "size": 224 if scale is Scale.FULL else 32, "part": part, "stream": streamed},
             "seed": seed,
             **(_paper() if scale is Scale.FULL else below),
             **fields,
