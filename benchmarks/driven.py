@@ -259,8 +259,9 @@ def _tear(job: Job, frame: FrameType) -> None:
         if path.is_file():  # a temporary file, which write_atomic had not renamed
             os.truncate(path, path.stat().st_size // 2)
     for log in job.where.rglob("log.csv"):
-        with log.open("a") as file:
-            file.write("1,2,0.0")  # half of the line that would have come next
+        if not (log.parent / "DONE").exists():  # to a run that is done no line comes
+            with log.open("a") as file:
+                file.write("1,2,0.0")  # half of the line that would have come next
     _kill(job, frame)
 
 
