@@ -285,7 +285,7 @@ PAGES = {
     "docs/hardening.md": {"harden": harden_tables},
     "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
-    "docs/scaling.md": {"plan": plan_table, "streaming": streaming_table},
+    "docs/scaling.md": {"plan": plan_table},
     "docs/reliability.md": {"trials": trials_table, "fuzz": fuzz_table},
 }
 """Each page's tables, by their marks."""

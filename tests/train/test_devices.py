@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -114,3 +116,19 @@ def test_nodes_need_to_know_of_each_other(monkeypatch, tmp_path) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(PassbandError, match="--nodes 2 needs MASTER_ADDR, MASTER_PORT, NODE_RANK"):
         run.train(TINY, compute=replace(ONE, nodes=2), runs=tmp_path)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_one_process_each(tmp_path) -> None:
+    """Both on this machine: the same command, told apart by NODE_RANK alone."""
+    (tmp_path / "recipe.yaml").write_text(TINY.with_settings(["epochs=1"]).text())
+    command = [sys.executable, "-m", "passband", "train", str(tmp_path / "recipe.yaml"), "--nodes", "2"]
+    command += ["--device", "cpu", "--threads", "1", "--runs", str(tmp_path / "runs")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        known = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    nodes = [subprocess.Popen(command, env=known | {"NODE_RANK": str(number)}) for number in range(2)]
+    assert [node.wait(300) for node in nodes] == [0, 0]
+    one = run.train(TINY.with_settings(["epochs=1"]), compute=ONE, runs=tmp_path / "one")
+    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
+    assert apart(one, run.open_run(folder)) < 1e-9

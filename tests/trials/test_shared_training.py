@@ -77,7 +77,9 @@ def wait_for_steps(process: subprocess.Popen, runs: Path, count: int) -> bool:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> tuple[Path, bytes]:
     folder = tmp_path_factory.mktemp("shared")
-    assert start(folder, "whole").wait(300) == 0
+    process = start(folder, "whole")
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
     return folder, weights(folder / "whole")
 
 

@@ -49,12 +49,19 @@ def fabric(compute: Compute, precision: str) -> Fabric:
         return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=_PRECISION[precision])
     devices, nodes = _counts(compute)
     several(device, devices)
-    # It tells every rank's start; errors and warnings stay.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    strategy = DDPStrategy(start_method="popen" if _external() else "spawn", timeout=_PATIENCE)
+    strategy = _Quiet(start_method="popen" if _external() else "spawn", timeout=_PATIENCE)
     return Fabric(
         accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy, precision=_PRECISION[precision]
     )
+
+
+class _Quiet(DDPStrategy):  # type: ignore[misc]
+    """Start every rank without a word about it; warnings and errors stay."""
+
+    def setup_environment(self) -> None:
+        """Join the process group."""
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        super().setup_environment()
 
 
 def _external() -> bool:
@@ -115,7 +122,6 @@ def launch(function: Callable[..., Any], compute: Compute, precision: str, *argu
 def _in_rank(fabric: Fabric, place: str, work: bytes) -> bytes:
     """Run in one of the processes; an error goes to the parent by a file."""
     follow_parent()
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     function, arguments = pickle.loads(work)
     try:
         return pickle.dumps(function(fabric, *arguments))
