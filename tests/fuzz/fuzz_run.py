@@ -32,7 +32,7 @@ class Target:
     cases: SearchStrategy[Any]
     holds: Callable[[Any], object]
     share: int = 1
-    few: int = 40
+    few: int = 25
     both: bool = True
 
 

@@ -232,7 +232,7 @@ def dies(source: str, *, device: str) -> Any:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("killed", r"was ended \(SIGKILL\).*give the same command again"),
+        pytest.param("killed", r"was ended \(SIGKILL\).*give the same command again", marks=pytest.mark.trials),
         pytest.param("refuses", "hold NaN", marks=pytest.mark.trials),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,10 +88,10 @@ def test_killed_at_an_epochs_end_it_ends_as_if_left_alone(tmp_path, monkeypatch,
     whole = train(WATCHED, compute=KEPT, runs=tmp_path / "whole")
     real = State.save
 
-    def dying(self: State, path: Path, digest: str) -> None:
+    def dying(self: State, *arguments: Any) -> None:
         if self.position.epoch == killed_at:
             raise KeyboardInterrupt
-        real(self, path, digest)
+        real(self, *arguments)
 
     monkeypatch.setattr(State, "save", dying)
     collapsing(monkeypatch, *accuracies)

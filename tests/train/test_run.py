@@ -179,6 +179,7 @@ def started(recipe: Recipe, folder: Path, **options) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.trials
 def test_sigkill_and_the_same_recipe_again(tmp_path) -> None:
     recipe = TINY.with_settings(["epochs=20"])
     process = started(recipe, tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -194,6 +195,7 @@ def test_sigkill_and_the_same_recipe_again(tmp_path) -> None:
     assert_same(again, whole)
 
 
+@pytest.mark.trials
 def test_ctrl_c_saves_between_two_steps_and_says_so(tmp_path) -> None:
     recipe = TINY.with_settings(["epochs=400"])
     process = started(recipe, tmp_path, stderr=subprocess.PIPE)
