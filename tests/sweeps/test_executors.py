@@ -118,6 +118,7 @@ def rows(answer: Answer) -> tuple:
     return table.rows
 
 
+@pytest.mark.slow
 def test_a_pool_has_the_table_of_this_process(tmp_path) -> None:
     name = "spatial-mixing/parameter-counts"
     experiment = catalog.find(name)

@@ -213,6 +213,7 @@ def two_classes() -> Classifier:
     return Classifier(model.inner, spec).eval()
 
 
+@pytest.mark.slow
 def test_two_processes_answer_as_one_and_what_does_not_apply_is_said_once(tmp_path: Path) -> None:
     data, model = f"folder:{folder_of(tmp_path / 'photos', 30)}", two_classes()
     # One piece for two workers: one of them has nothing to do but to wait.

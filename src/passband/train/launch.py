@@ -1,4 +1,4 @@
-"""Processes for a training on several devices: started here, or found started by torchrun or Slurm."""
+"""Processes for a training on several devices: started here, or found started by torchrun."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -124,7 +125,11 @@ def _in_rank(fabric: Fabric, place: str, work: bytes) -> bytes:
     follow_parent()
     function, arguments = pickle.loads(work)
     try:
-        return pickle.dumps(function(fabric, *arguments))
+        told = pickle.dumps(function(fabric, *arguments))
+        # One that left while another still listens would end it.
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+        return told
     except KeyboardInterrupt:
         return _INTERRUPTED
     except PassbandError as error:
@@ -134,7 +139,10 @@ def _in_rank(fabric: Fabric, place: str, work: bytes) -> bytes:
 
 @contextmanager
 def _passing_on() -> Iterator[Callable[[], bool]]:
-    """Pass the first SIGINT or SIGTERM on to the processes started here, and kill them at the second."""
+    """Pass the first SIGINT or SIGTERM on to the processes started here, and kill them at the second.
+
+    Signals reach only a program's main thread; elsewhere nothing is passed on.
+    """
     count = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -143,7 +151,8 @@ def _passing_on() -> Iterator[Callable[[], bool]]:
         for process in multiprocessing.active_children():
             process.terminate() if count == 1 else process.kill()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, stop) for number in heard}
     # What torch says of a process that it ends is said once more, in our words.
     spawning = logging.getLogger("torch.multiprocessing.spawn")
     level = spawning.level
