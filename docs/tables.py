@@ -95,7 +95,8 @@ def spartan_table() -> str:
 def streaming_table() -> str:
     """Return the readers' speed against timm's, and what they hold."""
     entries: list[dict[str, Any]] = json.loads((RESULTS / "streaming.json").read_text())
-    return _comparisons("streaming.json") + "\n\n" + entries[-1]["note"].capitalize() + "."
+    note = entries[-1]["note"]
+    return f"{_comparisons('streaming.json')}\n\n{note[0].upper()}{note[1:]}."
 
 
 def trials_table() -> str:
@@ -145,7 +146,8 @@ def _spread_of(ratio: dict[str, float]) -> str:
 
 
 def _made(entries: list[dict[str, Any]]) -> str:
-    first, rounds = entries[-1], [entry["rounds"] for entry in entries if entry["unit"] == "s"]
+    timed = [entry for entry in entries if entry["unit"] == "s"]
+    first, rounds = entries[-1], [entry["rounds"] for entry in timed or entries]
     word = "round" if set(rounds) == {1} else "rounds"
     return f"{first['processor']}, torch {first['versions']['torch']}, {_range(rounds)} {word}."
 
@@ -285,7 +287,7 @@ PAGES = {
     "docs/hardening.md": {"harden": harden_tables},
     "docs/spartan.md": {"speed": spartan_table},
     "docs/frequency.md": {"bands": bands_table, "loading": loading_table},
-    "docs/scaling.md": {"plan": plan_table},
+    "docs/scaling.md": {"plan": plan_table, "streaming": streaming_table},
     "docs/reliability.md": {"trials": trials_table, "fuzz": fuzz_table},
 }
 """Each page's tables, by their marks."""
