@@ -64,5 +64,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _stop(text: str, code: int) -> None:
+    # Python ends itself by SIGINT where one came while it ran a text, as a dataclass has it do on import, even if it
+    # was answered since; to run another text makes it forget.
+    exec("")
     print(f"passband: {one_line(text)}", file=sys.stderr)
     sys.exit(code)
